@@ -1,0 +1,55 @@
+# Every command of the project: the same for people, hooks and CI.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help train test repro lint format types lock bench clean
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+train: .venv/run ## bring the model up to date and register it (a Prefect flow)
+	python -m flows train
+
+test: .venv/dev ## run the tests
+	pytest
+
+repro: .venv/run ## rebuild the same without Prefect
+	dvc repro
+
+lint: .venv/dev ## check style, types and layers
+	ruff check
+	ruff format --check
+	mypy
+
+format: .venv/dev ## format the code
+	ruff check --fix-only
+	ruff format
+
+lock: .venv/run ## settle the versions in pyproject.toml anew: both lock files
+	$(UV) compile $(LOCKED) --upgrade pyproject.toml -o requirements.lock
+	$(UV) compile $(LOCKED) --upgrade --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+
+bench: .venv/dev ## measure what orchestration costs
+	python -m bench.overhead
+
+clean: ## remove outputs, caches and the environment; the MLflow store stays
+	rm -rf .venv .verbatim .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/lake data/ingest data/validate data/featurize data/train data/evaluate data/register
+
+LOCKED := --quiet --universal --generate-hashes --fork-strategy fewest --no-emit-index-url --no-header
+
+# uv comes from the lock itself, so that pip's only work is this one package, its hash checked too.
+$(BIN)/uv: requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement .venv/uv.lock
+	touch $@
+
+.venv/run: requirements.lock $(BIN)/uv
+	$(UV) sync --quiet --require-hashes requirements.lock
+	touch $@
+
+.venv/dev: .venv/run requirements-dev.lock
+	$(UV) sync --quiet --require-hashes requirements.lock requirements-dev.lock
+	touch $@

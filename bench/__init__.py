@@ -1,0 +1,1 @@
+"""What Verbatim costs, measured side by side; figures, never tests."""

@@ -1,0 +1,1 @@
+"""When stages run, how often to try, where, and whom to tell; never how anything is computed."""

@@ -1,0 +1,126 @@
+"""The training flow: DVC's graph, walked stage by stage, with a Prefect task run for each.
+
+A stage that DVC knows to be up to date, or finds in its run cache, ends in the state Cached and
+starts no process. Every other stage runs its own command. Afterwards `dvc status` is clean, as
+after `dvc repro`; if the data itself was refused, everything stands as it did before.
+
+    python -m flows train
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import State, Task, flow, get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import get_run_context
+from prefect.states import Completed, Failed
+
+from flows import preflight, report
+from flows.graph import LOCK, CommandError, Graph, Outcome, Step
+from flows.progress import Progress
+from flows.report import Row
+from tasks import lineage, tracking
+from tasks.errors import VerbatimError
+from tasks.store import Record
+
+RETRY_DELAYS_SECONDS = [2.0, 10.0, 60.0]
+
+
+@flow(name="training", persist_result=False)
+def training(*, force: bool = False) -> State[Any]:
+    """Bring the model of this checkout up to date and register it.
+
+    force  run every stage, even those whose result is known
+    """
+    try:
+        values = preflight.check()
+        graph = Graph()
+    except VerbatimError as error:
+        return Failed(message=str(error))
+    register, origin = values["register"], graph.lineage()
+    name = lineage.run_name(register.intent, values["model"], origin)
+    _name_this_run(name)
+
+    def find() -> Record | None:
+        names = {"experiment": register.experiment, "model_name": register.model_name}
+        return tracking.find(origin.key, **names)
+
+    rows: list[Row] = []
+    failure = _walk(graph, rows, force=force, find=find)
+    record = find()
+    report.publish(rows, record, name=name)
+    report.show(rows, record, model_name=register.model_name, name=name)
+    return Failed(message=failure) if failure else Completed(message=report.summary(rows))
+
+
+def _walk(
+    graph: Graph, rows: list[Row], *, force: bool, find: Callable[[], Record | None]
+) -> str | None:
+    """Bring each stage up to date, adding a row for it; give the reason of the first failure."""
+    before = LOCK.read_bytes() if LOCK.exists() else None
+    for step in graph.steps:
+        started = time.perf_counter()
+        state = _as_task(graph, step, force=force, find=find)(return_state=True)
+        seconds = time.perf_counter() - started
+        if state.is_completed():
+            rows.append(Row(step.name, state.result(), seconds, step.output_hash))
+            continue
+        rows.append(Row(step.name, None, seconds, ""))
+        if step.guards and before is not None:
+            graph.put_back(before, [row.stage for row in rows])
+        return str(state.result(raise_on_failure=False))
+    return None
+
+
+def _as_task(
+    graph: Graph, step: Step, *, force: bool, find: Callable[[], Record | None]
+) -> Task[[], Any]:
+    """Make the Prefect task of one stage; the graph travels in the closure, not as an argument."""
+
+    def bring_up_to_date() -> State[Outcome]:
+        with Progress(step.name, get_run_logger()) as progress:
+            outcome = graph.bring_up_to_date(step, progress.line, force=force)
+            if step.name == lineage.LAST and outcome is not Outcome.RAN and not _complete(find()):
+                progress.line("the MLflow store does not hold this result: recording it again")
+                outcome = graph.bring_up_to_date(step, progress.line, force=True)
+        name = "Completed" if outcome is Outcome.RAN else "Cached"
+        return Completed(name=name, message=step.output_hash, data=outcome)
+
+    return task(
+        bring_up_to_date,
+        name=step.name,
+        task_run_name=step.name,
+        retries=max(step.retries, 1),
+        retry_delay_seconds=RETRY_DELAYS_SECONDS[: max(step.retries, 1)],
+        retry_condition_fn=_heals(step),
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+
+
+def _complete(record: Record | None) -> bool:
+    return record is not None and record.complete
+
+
+def _heals(step: Step) -> Callable[[Task[..., Any], Any, State[Any]], bool]:
+    """Try again what trying can heal: a killed process once, an outside failure `retries` times."""
+
+    def condition(_task: Task[..., Any], run: Any, state: State[Any]) -> bool:
+        error = state.result(raise_on_failure=False)
+        if not isinstance(error, CommandError):
+            return False
+        if error.killed:
+            return bool(run.run_count <= 1)
+        return bool(error.status == os.EX_TEMPFAIL and run.run_count <= step.retries)
+
+    return condition
+
+
+def _name_this_run(name: str) -> None:
+    run = get_run_context().flow_run
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run.id, name=name)

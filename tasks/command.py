@@ -1,0 +1,63 @@
+"""Turn a stage's `run` into a command line, and leave what the stage cost in a side file.
+
+The positional arguments of `run` are paths and come from the command line; its keyword-only
+arguments come from `params.yaml`. Errors meant for the user are printed without a traceback, and
+the exit status says whether trying again can help: EX_TEMPFAIL if something outside failed,
+EX_DATAERR if the same input must fail again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_type_hints
+
+from tasks import params
+from tasks.errors import StageError, VerbatimError
+
+COSTS = Path(".verbatim/costs")
+"""Where each stage leaves its wall seconds and peak memory: measured, so never a DVC output."""
+
+
+def main(run: Callable[..., None], arguments: list[str] | None = None) -> None:
+    """Run a stage from its command line."""
+    stage = Path(inspect.getfile(run)).stem
+    paths = vars(_parser(run, stage).parse_args(arguments))
+    started = time.perf_counter()
+    try:
+        run(*paths.values(), **params.read(params.wanted_by(run)))
+    except VerbatimError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, StageError) else os.EX_DATAERR)
+    _leave_costs(stage, time.perf_counter() - started)
+
+
+def _parser(run: Callable[..., None], stage: str) -> argparse.ArgumentParser:
+    module = sys.modules[run.__module__]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tasks.{stage}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="sections of params.yaml: " + ", ".join(params.wanted_by(run)),
+    )
+    kinds = get_type_hints(run)
+    for name, parameter in inspect.signature(run).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            parser.add_argument(name, type=kinds[name])
+    return parser
+
+
+def _leave_costs(stage: str, seconds: float) -> None:
+    """Write `.verbatim/costs/<stage>.json`: wall seconds and peak memory in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    COSTS.mkdir(parents=True, exist_ok=True)
+    partial = COSTS / f"{stage}.{os.getpid()}.tmp"
+    partial.write_text(json.dumps({"wall_seconds": seconds, "peak_memory_mib": peak}))
+    partial.replace(COSTS / f"{stage}.json")

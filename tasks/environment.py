@@ -1,0 +1,74 @@
+"""What a result was computed on, as short texts for the record; never part of an output."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+
+LOCK = Path("requirements.lock")
+NONE = "none"
+
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
+
+
+def describe(lock: Path = LOCK) -> dict[str, str]:
+    """Name CPU, GPU and its driver, Python, image tag and the lock's SHA-256.
+
+    "none" where there is no GPU and no image; `VERBATIM_IMAGE` is set inside an image.
+    """
+    gpu, driver = gpu_and_driver()
+    return {
+        "cpu": cpu(),
+        "cpu_count": str(os.cpu_count()),
+        "gpu": gpu,
+        "gpu_driver": driver,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "image": os.environ.get("VERBATIM_IMAGE") or NONE,
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
+    }
+
+
+def cpu(facts: Path = Path("/proc/cpuinfo")) -> str:
+    """Give the CPU's model name, or its architecture where Linux does not tell."""
+    named = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE)
+    return named[1] if named else platform.machine()
+
+
+def gpu_and_driver() -> tuple[str, str]:
+    """Ask the NVIDIA driver for the GPUs' names and its own version."""
+    if shutil.which("nvidia-smi") is None:
+        return NONE, NONE
+    answer = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    found = [line.split(", ") for line in answer.stdout.splitlines() if ", " in line]
+    if answer.returncode != 0 or not found:
+        return NONE, NONE
+    return ", ".join(name for name, _ in found), found[0][1]
+
+
+def installed() -> dict[str, str]:
+    """Give the version of every installed package, by name."""
+    found = {each.metadata["Name"].lower(): each.version for each in distributions()}
+    return dict(sorted(found.items()))
+
+
+def pins(lock: Path = LOCK) -> dict[str, str]:
+    """Give the version that the lock pins for each package, by normalised name."""
+    return {normal(name): version for name, version in _PIN.findall(lock.read_text("utf-8"))}
+
+
+def normal(name: str) -> str:
+    """Spell a package name as PEP 503 has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

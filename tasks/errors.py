@@ -1,0 +1,28 @@
+"""The errors that Verbatim raises on purpose.
+
+Every message says where, what must hold, what was got, and what to type next.
+"""
+
+
+class VerbatimError(Exception):
+    """Stop with a message that a user can act on; a stage prints it without a traceback."""
+
+
+class ParamsError(VerbatimError):
+    """A value in `params.yaml` is missing, unknown or out of range."""
+
+
+class DataValidationError(VerbatimError):
+    """The data is absent, unreadable, or breaks an expectation."""
+
+
+class GateError(VerbatimError):
+    """The model was evaluated and is not good enough to be registered."""
+
+
+class StageError(VerbatimError):
+    """A stage's process ended without finishing its work."""
+
+
+class ReproductionError(VerbatimError):
+    """What was rebuilt differs from what was recorded."""

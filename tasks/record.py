@@ -1,0 +1,153 @@
+"""What the stages left behind, in the words of a run's record: parameters, metrics, tags."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import command, files, lineage, store
+from tasks.lineage import Commit, Lineage
+
+Metric = tuple[str, float, int]
+"""Name, value, step."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where each stage left its output."""
+
+    ingest: Path
+    validate: Path
+    featurize: Path
+    train: Path
+    evaluate: Path
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the stages before left behind, as it is recorded.
+
+    costs          stage -> what it measured of itself; a stage that came from the cache has none
+    snapshot_md5   hash of the data; `preprocessing_sha256` of encoder, roles and split together
+    """
+
+    manifest: dict[str, Any]
+    examples: dict[str, Any]
+    learner: dict[str, Any]
+    history: list[dict[str, float]]
+    metrics: dict[str, dict[str, Any]]
+    baselines: dict[str, dict[str, Any]]
+    gate: dict[str, Any]
+    costs: dict[str, dict[str, float]]
+    snapshot_md5: str
+    preprocessing_sha256: str
+    lineage: Lineage
+    commit: Commit
+
+    @property
+    def key(self) -> str:
+        """The lineage key in full."""
+        return self.lineage.key
+
+    @property
+    def features(self) -> list[str]:
+        """Numeric, then categorical."""
+        columns = self.examples["columns"]
+        return [*columns["numeric"], *columns["categorical"]]
+
+
+def parameters(facts: Facts) -> dict[str, Any]:
+    """Give every parameter in use, what the learner says of itself, and what the data was."""
+    rows = {part: count["rows"] for part, count in facts.examples["parts"].items()}
+    data = {
+        "source": facts.manifest["source"],
+        "dataset_version": facts.manifest["dataset_version"],
+        "snapshot_md5": facts.snapshot_md5,
+        "preprocessing_sha256": facts.preprocessing_sha256,
+        "rows": facts.manifest["rows"],
+        **{f"rows.{part}": count for part, count in rows.items()},
+        **{f"share.{part}": round(count / sum(rows.values()), 4) for part, count in rows.items()},
+        "split": facts.examples["rule"],
+        "sampling": facts.examples["rule"].get("sampling", "none"),
+        "features": len(facts.features),
+    }
+    return {
+        **facts.lineage.parameters,
+        **{
+            f"learner.{name}": value
+            for name, value in facts.learner.items()
+            if not isinstance(value, list)
+        },
+        **{f"data.{name}": value for name, value in data.items()},
+    }
+
+
+def metrics(facts: Facts) -> list[Metric]:
+    """Give every score by part, interval and baseline, the loss curves, and what stages cost."""
+    summary = {
+        **facts.metrics,
+        "baseline": facts.baselines,
+        "gate": {"passed": float(facts.gate["passed"])},
+        "cost": facts.costs,
+    }
+    curves = [
+        (f"history/{name}", float(value), int(step["step"]))
+        for step in facts.history
+        for name, value in step.items()
+        if name != "step"
+    ]
+    return [*numbers(summary), *curves]
+
+
+def numbers(nested: dict[str, Any], prefix: str = "") -> list[Metric]:
+    """Flatten to `part/metric`; texts and undefined values are left out."""
+    found: list[Metric] = []
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            found += numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            found.append((f"{prefix}{name}", float(value), 0))
+    return found
+
+
+def origin(facts: Facts) -> dict[str, str]:
+    """Give the tags that tell a run or version's content and where it comes from."""
+    return {
+        store.LINEAGE_KEY: facts.key,
+        "git_commit": facts.commit.sha,
+        "git_dirty": str(facts.commit.dirty).lower(),
+        "dataset_version": facts.manifest["dataset_version"],
+        "snapshot_md5": facts.snapshot_md5,
+        **{f"output.{path}": md5 for path, md5 in facts.lineage.outputs.items()},
+    }
+
+
+def read(folders: Folders) -> Facts:
+    """Read what there is to record, `dvc.lock` and the git checkout included."""
+    encoder, examples = folders.featurize / "encoder.json", folders.featurize / "examples.json"
+    return Facts(
+        manifest=files.read_json(folders.ingest / "manifest.json"),
+        examples=files.read_json(examples),
+        learner=files.read_json(folders.train / "learner.json"),
+        history=files.read_json(folders.train / "history.json"),
+        metrics=files.read_json(folders.evaluate / "metrics.json"),
+        baselines=files.read_json(folders.evaluate / "baselines.json"),
+        gate=files.read_json(folders.evaluate / "gate.json"),
+        costs={path.stem: files.read_json(path) for path in sorted(command.COSTS.glob("*.json"))},
+        snapshot_md5=digest("md5", [folders.ingest / "snapshot.parquet"]),
+        preprocessing_sha256=digest("sha256", [encoder, examples]),
+        lineage=lineage.read(),
+        commit=lineage.commit(),
+    )
+
+
+def digest(algorithm: str, paths: Iterable[Path]) -> str:
+    """Hash the files' contents, one after the other, in hex."""
+    total = hashlib.new(algorithm)
+    for path in paths:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, algorithm).digest())
+    return total.hexdigest()

@@ -1,0 +1,217 @@
+"""Our walk of DVC's graph against `dvc repro` itself, in a small project with real commands."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.graph import CommandError, Graph, Outcome
+from tasks import lineage
+from tasks.errors import ParamsError
+
+PIPELINE = """\
+stages:
+  draw:
+    cmd: python draw.py ${size} out/draw
+    deps: [draw.py, given.txt]
+    params: [size]
+    outs: [out/draw]
+  count:
+    cmd: python count.py out/draw out/count
+    deps: [count.py, out/draw]
+    outs: [out/count]
+    meta: {retries: 2, guards: true}
+"""
+DRAW = """\
+import sys, pathlib
+out = pathlib.Path(sys.argv[2]); out.mkdir(parents=True)
+(out / "text").write_text(pathlib.Path("given.txt").read_text() * int(sys.argv[1]))
+print("drawn")
+"""
+COUNT = """\
+import sys, pathlib
+out = pathlib.Path(sys.argv[2]); out.mkdir(parents=True)
+text = (pathlib.Path(sys.argv[1]) / "text").read_text()
+(out / "length").write_text(str(len(text)))
+if "bad" in text:
+    print("DataValidationError: the text must be good\\nnext: mend given.txt")
+    sys.exit(65)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, environment, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", environment["PATH"])
+    files = {"dvc.yaml": PIPELINE, "draw.py": DRAW, "count.py": COUNT, "given.txt": "abc"}
+    for name, text in {**files, "params.yaml": "size: 2\n"}.items():
+        (tmp_path / name).write_text(text)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    return tmp_path
+
+
+def walk(**options) -> tuple[list[Outcome], list[str]]:
+    lines: list[str] = []
+    graph = Graph()
+    outcomes = [graph.bring_up_to_date(step, lines.append, **options) for step in graph.steps]
+    return outcomes, lines
+
+
+def repro(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["dvc", "repro", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_leaves_the_lock_that_dvc_leaves(project: Path):
+    outcomes, lines = walk()
+    assert outcomes == [Outcome.RAN, Outcome.RAN]
+    assert lines == ["drawn"]
+    ours = (project / "dvc.lock").read_text()
+    (project / "dvc.lock").unlink()
+    assert "Running stage 'draw'" in repro("--force").stdout
+    assert (project / "dvc.lock").read_text() == ours
+
+
+def test_finds_unchanged_what_dvc_made(project: Path):
+    repro()
+    assert walk()[0] == [Outcome.UNCHANGED, Outcome.UNCHANGED]
+
+
+def test_dvc_finds_unchanged_what_we_made(project: Path):
+    walk()
+    assert "Data and pipelines are up to date" in repro().stdout
+    status = subprocess.run(["dvc", "status"], capture_output=True, text=True, check=True)
+    assert "up to date" in status.stdout
+
+
+def test_restores_from_the_run_cache(project: Path):
+    walk()
+    (project / "given.txt").write_text("other")
+    walk()
+    (project / "given.txt").write_text("abc")
+    assert walk() == ([Outcome.RESTORED, Outcome.RESTORED], [])
+    assert (project / "out/draw/text").read_text() == "abcabc"
+
+
+def test_restores_deleted_outputs(project: Path):
+    walk()
+    (project / "out/draw/text").unlink()
+    assert walk()[0] == [Outcome.RESTORED, Outcome.UNCHANGED]
+
+
+def test_runs_all_when_forced(project: Path):
+    walk()
+    assert walk(force=True)[0] == [Outcome.RAN, Outcome.RAN]
+
+
+def test_a_changed_parameter_reruns_only_what_it_reaches(project: Path):
+    walk()
+    (project / "count.py").write_text(COUNT + "\n# said better\n")
+    assert walk()[0] == [Outcome.UNCHANGED, Outcome.RAN]
+    (project / "params.yaml").write_text("size: 3\n")
+    assert walk()[0] == [Outcome.RAN, Outcome.RAN]
+
+
+def test_a_failed_command_tells_its_error(project: Path):
+    (project / "given.txt").write_text("bad")
+    with pytest.raises(CommandError) as caught:
+        walk()
+    expected = "count: DataValidationError: the text must be good\nnext: mend given.txt"
+    assert str(caught.value) == expected
+    assert (caught.value.status, caught.value.killed) == (65, False)
+
+
+def test_a_killed_command_is_told_apart(project: Path):
+    (project / "count.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(CommandError, match="killed by SIGKILL") as caught:
+        walk()
+    assert caught.value.killed
+
+
+def test_put_back_after_bad_data(project: Path):
+    walk()
+    lock = (project / "dvc.lock").read_bytes()
+    (project / "given.txt").write_text("bad")
+    with pytest.raises(CommandError):
+        walk()
+    assert (project / "dvc.lock").read_bytes() != lock
+    Graph().put_back(lock, ["draw", "count"])
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert (project / "out/draw/text").read_text() == "abcabc"
+    assert (project / "out/count/length").read_text() == "6"
+    assert (project / ".verbatim/failed/count/length").read_text() == "6"
+
+
+def test_meta_is_read_from_dvc_yaml(project: Path):
+    draw, count = Graph().steps
+    assert (draw.retries, draw.guards) == (0, False)
+    assert (count.retries, count.guards) == (2, True)
+
+
+def test_lineage_is_foreseen(project: Path):
+    foreseen = Graph().lineage()
+    walk()
+    assert foreseen.key == lineage.read().key
+    assert lineage.read().parameters == {"size": 2}
+    assert set(lineage.read().sources) == {"draw.py", "given.txt", "count.py"}
+    assert set(lineage.read().outputs) == {"out/draw", "out/count"}
+
+
+def test_foreseeing_hides_no_change(project: Path):
+    walk()
+    (project / "given.txt").write_text("other")
+    (project / "params.yaml").write_text("size: 3\n")
+    graph = Graph()
+    graph.lineage()
+    assert graph.bring_up_to_date(graph.steps[0], print) is Outcome.RAN
+
+
+@pytest.mark.parametrize("changed", ["given.txt", "count.py", "params.yaml", "dvc.yaml"])
+def test_lineage_key_changes_with_every_cause(project: Path, changed: str):
+    before = Graph().lineage().key
+    text = (project / changed).read_text()
+    edits = {"params.yaml": "size: 5\n", "dvc.yaml": text.replace("python draw", "python -B draw")}
+    (project / changed).write_text(edits.get(changed, text + "\n"))
+    assert Graph().lineage().key != before
+
+
+def test_unresolved_parameter_is_a_params_error(project: Path):
+    (project / "params.yaml").write_text("sise: 2\n")
+    with pytest.raises(ParamsError, match="size"):
+        Graph()
+
+
+def test_interrupting_the_walk_ends_the_command(project: Path, environment):
+    """Nothing a stage started goes on writing after the flow is gone."""
+    (project / "draw.py").write_text(
+        "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    program = "from flows.graph import Graph; g = Graph(); g.bring_up_to_date(g.steps[0], print)"
+    root = str(Path(__file__).parent.parent)
+    process = subprocess.Popen(
+        ["python", "-c", program],
+        env={**environment, "PYTHONPATH": root},
+        stderr=subprocess.DEVNULL,
+    )
+    child = int(_eventually(lambda: (project / "pid").read_text()))
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    psutil.wait_procs([orphan for orphan in psutil.process_iter() if orphan.pid == child], 10)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
+
+
+def _eventually(read) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if text := read():
+                return text
+        except FileNotFoundError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("nothing was written")
