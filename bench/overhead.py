@@ -1,7 +1,7 @@
 """Measure what orchestration costs: plain functions, `dvc repro` and the flow, side by side.
 
-Each runs as a whole process in a checkout of its own, in turn, ROUNDS times, so that a change in the
-machine's speed meets all alike; medians are printed. A Prefect server is kept warm.
+Each runs as a whole process in a clone of the committed state, in turn, ROUNDS times, so that a
+change in the machine's speed meets all alike; medians are printed. A Prefect server is kept warm.
 
     make bench
 """

@@ -18,7 +18,8 @@ def main() -> None:
         module, *paths = stage.cmd.split(" python -m ")[1].split()
         run = importlib.import_module(module).run
         kinds = [parameter.annotation for parameter in inspect.signature(run).parameters.values()]
-        given = [path if kind == "str" else Path(path) for path, kind in zip(paths, kinds)]
+        typed = zip(paths, kinds, strict=False)  # the rest of the kinds are sections
+        given = [path if kind == "str" else Path(path) for path, kind in typed]
         run(*given, **params.read(params.wanted_by(run)))
 
 

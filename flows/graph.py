@@ -7,6 +7,7 @@ would cost about a second a stage.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -109,6 +110,7 @@ class Graph:
     """The stages of the checkout in `root`, in the order in which they must run."""
 
     def __init__(self, root: Path = Path()) -> None:
+        logging.getLogger("dvc").setLevel(logging.WARNING)  # the flow says what happened
         try:
             self.repo = Repo(str(root))
             self.steps = [Step(stage) for stage in plan_repro(self.repo.index.graph)]
@@ -131,9 +133,10 @@ class Graph:
             with lock_repo(self.repo):
                 if not force and not step.stage.changed():
                     return Outcome.UNCHANGED
-                return _reproduce(step.stage, emit, force=force)
+                restored: bool = _reproduce(step.stage, emit, force=force)
         except DvcException as error:
             raise StageError(f"{step.name}: {error}") from error
+        return Outcome.RESTORED if restored else Outcome.RAN
 
     def lineage(self) -> lineage.Lineage:
         """Foresee what the result comes from; `lineage.read` finds the same afterwards."""
@@ -169,8 +172,9 @@ def _cause(stage: PipelineStage, made: set[str]) -> dict[str, Any]:
     return lineage.cause(stage.cmd, values, hashes, made)
 
 
-@rwlocked(read=["deps"], write=["outs"])
-def _reproduce(stage: PipelineStage, emit: Callable[[str], None], *, force: bool) -> Outcome:
+@rwlocked(read=["deps"], write=["outs"])  # type: ignore[untyped-decorator]
+def _reproduce(stage: PipelineStage, emit: Callable[[str], None], *, force: bool) -> bool:
+    """Restore the stage's outputs from the run cache, or run its command; tell which."""
     stage.remove_outs(ignore_remove=False, force=False)
     restored = not force and _restore(stage)
     if not restored:
@@ -179,7 +183,7 @@ def _reproduce(stage: PipelineStage, emit: Callable[[str], None], *, force: bool
     stage.save()
     stage.commit()
     stage.dump(update_pipeline=False)
-    return Outcome.RESTORED if restored else Outcome.RAN
+    return restored
 
 
 def _restore(stage: PipelineStage) -> bool:

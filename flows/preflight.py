@@ -20,10 +20,21 @@ GRAPH = Path("dvc.yaml")
 def override(settings: list[str], path: Path = params.FILE) -> None:
     """Write `key.path=value` settings into a params file, as `dvc exp run --set-param` does.
 
-    Comments stay. Raises ParamsError for a key that does not exist.
+    Comments stay. Raises ParamsError, with the file as it was, for a key that does not exist or a
+    value that some stage does not take.
     """
     if not settings:
         return
+    before = path.read_bytes() if path.exists() else b""
+    try:
+        _apply(settings, path)
+        check(path)
+    except ParamsError:
+        path.write_bytes(before)
+        raise
+
+
+def _apply(settings: list[str], path: Path) -> None:
     try:
         apply_overrides(path, settings)
     except DvcException as error:

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -55,8 +55,7 @@ class Progress:
 
     def _show(self, percent: float, description: str) -> None:
         if self._bar is None:
-            self._bar = create_progress_artifact(
-                progress=percent, key=self._stage, description=description
-            )
+            bar = create_progress_artifact(percent, key=self._stage, description=description)
+            self._bar = cast("UUID", bar)  # a coroutine only where the caller is one
         else:
             update_progress_artifact(self._bar, progress=percent, description=description)

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from prefect import State, Task, flow, get_client, get_run_logger, task
+from prefect import State, Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import get_run_context
 from prefect.states import Completed, Failed
 
 from flows import preflight, report
@@ -30,7 +29,20 @@ from tasks.store import Record
 RETRY_DELAYS_SECONDS = [2.0, 10.0, 60.0]
 
 
-@flow(name="training", persist_result=False)
+def run_name() -> str:
+    """Name the run by what it will compute; by the flow alone if params.yaml is wrong."""
+    try:
+        values = preflight.check()
+        return _name(values, Graph().lineage())
+    except VerbatimError:
+        return "training"
+
+
+def _name(values: dict[str, Any], origin: lineage.Lineage) -> str:
+    return lineage.run_name(values["register"].intent, values["model"], origin)
+
+
+@flow(name="training", flow_run_name=run_name, persist_result=False)
 def training(*, force: bool = False) -> State[Any]:
     """Bring the model of this checkout up to date and register it.
 
@@ -42,8 +54,7 @@ def training(*, force: bool = False) -> State[Any]:
     except VerbatimError as error:
         return Failed(message=str(error))
     register, origin = values["register"], graph.lineage()
-    name = lineage.run_name(register.intent, values["model"], origin)
-    _name_this_run(name)
+    name = _name(values, origin)
 
     def find() -> Record | None:
         names = {"experiment": register.experiment, "model_name": register.model_name}
@@ -91,7 +102,6 @@ def _as_task(
         return Completed(name=name, message=step.output_hash, data=outcome)
 
     return task(
-        bring_up_to_date,
         name=step.name,
         task_run_name=step.name,
         retries=max(step.retries, 1),
@@ -99,7 +109,7 @@ def _as_task(
         retry_condition_fn=_heals(step),
         cache_policy=NO_CACHE,
         persist_result=False,
-    )
+    )(bring_up_to_date)
 
 
 def _complete(record: Record | None) -> bool:
@@ -118,9 +128,3 @@ def _heals(step: Step) -> Callable[[Task[..., Any], Any, State[Any]], bool]:
         return bool(error.status == os.EX_TEMPFAIL and run.run_count <= step.retries)
 
     return condition
-
-
-def _name_this_run(name: str) -> None:
-    run = get_run_context().flow_run
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(run.id, name=name)

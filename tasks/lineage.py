@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def read(lock: Path = Path("dvc.lock")) -> Lineage:
 
 
 def cause(
-    command: str, params: Mapping[str, Any], deps: Mapping[str, str], made: Mapping[str, Any]
+    command: str, params: Mapping[str, Any], deps: Mapping[str, str], made: Container[str]
 ) -> dict[str, Any]:
     """Describe one stage by what is not itself `made` by a stage."""
     sources = {path: deps[path] for path in sorted(deps) if path not in made}

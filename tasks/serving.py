@@ -20,9 +20,10 @@ from tasks.encoder import Encoder
 
 
 def complete(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    """Keep the columns `names`, with nulls for those that were not sent."""
-    absent = [pl.lit(None).alias(name) for name in names if name not in frame.columns]
-    return frame.with_columns(absent).select(names)
+    """Keep the columns `names`; nulls stand for those not sent, and have no type of their own."""
+    sent = {column.name for column in frame if column.null_count() < len(frame)}
+    nulls = [pl.lit(None).alias(name) for name in names if name not in sent]
+    return frame.with_columns(nulls).select(names)
 
 
 class RawModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's class is untyped

@@ -7,6 +7,7 @@ run of the flow, so it does without MLflow where the store is a local SQLite fil
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -100,8 +101,9 @@ def _find(key: str, experiment: str, model_name: str) -> Record | None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other process of this user on this machine is recording."""
-    with (Path(tempfile.gettempdir()) / f"verbatim-register-{os.getuid()}.lock").open("w") as lock:
+    """Wait until no other process of this user on this machine is recording in the same store."""
+    name = hashlib.sha256(f"{os.getuid()} {store.uri()}".encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"verbatim-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -161,6 +163,7 @@ class OpenRun:
 
         columns = [ColSpec(AnyType(), name, required=False) for name in example.columns]
         scores = TensorSpec(np.dtype(np.float64), (-1,))
+        importable = sys.path  # which MLflow replaces, to put the model's copy of this code first
         with tempfile.TemporaryDirectory() as folder:
             logged = self.mlflow.pyfunc.log_model(
                 name=MODEL,
@@ -172,7 +175,9 @@ class OpenRun:
                 pip_requirements=packing.requirements(),
                 metadata={"columns": {name: str(kind) for name, kind in example.schema.items()}},
             )
-        return self.mlflow.pyfunc.load_model(logged.model_uri).predict  # type: ignore[no-any-return]
+        loaded = self.mlflow.pyfunc.load_model(logged.model_uri)
+        sys.path = importable
+        return loaded.predict  # type: ignore[no-any-return]
 
     def _client(self) -> Any:
         return self.mlflow.MlflowClient()

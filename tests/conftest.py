@@ -1,5 +1,6 @@
 """Real servers for the tests, each on a free port of the loopback interface."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from left_behind import here, recorded  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_SECONDS = 60
@@ -21,15 +23,13 @@ PATIENCE_SECONDS = 60
 
 def free_ports(count: int) -> list[int]:
     """Ports that are free now, and whose neighbours 10,000 above exist."""
-    sockets = []
-    while len(sockets) < count:
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        if listener.getsockname()[1] < 55_000:
-            sockets.append(listener)
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
+    ports: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(ports) < count:
+            listener = held.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            if (port := listener.getsockname()[1]) < 55_000:
+                ports.append(port)
     return ports
 
 
@@ -41,7 +41,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             pytest.fail(f"{process.args} ended with {process.returncode}")
         try:
             urllib.request.urlopen(url, timeout=1).close()
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
             return
         except OSError:
             time.sleep(0.1)
@@ -97,17 +98,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         process.wait()
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of what git tracks or would track, with a cache and an MLflow store of its own."""
+def copy_checkout(target: Path) -> Path:
+    """Copy what git tracks or would track, as a repository with one commit and nothing made."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).exists():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tmp_path / name)
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    return tmp_path
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    author = ["-c", "user.name=Tests", "-c", "user.email=tests@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "as it is"]):
+        subprocess.run(["git", *command], cwd=target, check=True)
+    return target
 
 
 @pytest.fixture(scope="session")
@@ -118,4 +120,26 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(home),
         "LANG": "C.UTF-8",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
+
+
+@pytest.fixture(scope="session")
+def prefect(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """A running Prefect server: the environment that finds it."""
+    (port,) = free_ports(1)
+    home = tmp_path_factory.mktemp("prefect")
+    found = {**environment, "PREFECT_HOME": str(home)}
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        command, env=found, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        wait_for(f"{url}/health", process)
+        yield {**found, "PREFECT_API_URL": url}
+    finally:
+        process.terminate()
+        process.wait()

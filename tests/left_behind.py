@@ -1,16 +1,23 @@
-"""Hand-made outputs of every stage before `register`, in a folder that looks like a checkout."""
+"""Hand-made outputs of every stage before `register`, in a folder that looks like a checkout.
+
+`recorded` and `here` are fixtures of all tests that need a store with something in it.
+"""
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import yaml
 
-from tasks import files
+from tasks import files, store
 from tasks.encoder import Encoder
 from tasks.examples import Columns
 from tasks.models.trees import Trees
@@ -42,6 +49,15 @@ REGISTER = {
     "batch_rows": 20,
     "latency_calls": 3,
 }
+ASKED = {"experiment": REGISTER["experiment"], "model_name": REGISTER["model_name"]}
+MLFLOW_WARNS = [
+    # MLflow 3.17 uses a loading strategy that SQLAlchemy is about to drop; it still works.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
+    # MLflow's own classes do not meet its own demand for type hints.
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+    # MLflow compares an index of names with a range, as pandas 3 still allows.
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning"),
+]
 CHECK = {"name": "min_auc", "bound": 0.8, "observed": 0.75, "why": "ROC AUC 0.7500 is below 0.8"}
 
 
@@ -127,3 +143,38 @@ def settle(folder: Path, seed: int = 1) -> None:
     costs = folder / ".verbatim" / "costs"
     costs.mkdir(parents=True, exist_ok=True)
     (costs / "train.json").write_text(json.dumps({"wall_seconds": 1.5, "peak_memory_mib": 90.0}))
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tasks.register", *(f"data/{name}" for name in FOLDERS)]
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith("MLFLOW")}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose result was recorded, by a process as DVC would start it."""
+    folder = leave(tmp_path_factory.mktemp("recorded"))
+    process = start(folder)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert "churn-predictor version 1 (staging)" in output
+    return folder
+
+
+@pytest.fixture
+def here(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A moved copy of it, to stand in; its store is its own."""
+    folder = tmp_path / "moved"
+    shutil.copytree(recorded, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.DEFAULT)
+    return folder

@@ -62,9 +62,7 @@ def walk(**options) -> tuple[list[Outcome], list[str]]:
 
 
 def repro(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["dvc", "repro", *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run(["dvc", "repro", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_leaves_the_lock_that_dvc_leaves(project: Path):
@@ -198,7 +196,7 @@ def test_interrupting_the_walk_ends_the_command(project: Path, environment):
         env={**environment, "PYTHONPATH": root},
         stderr=subprocess.DEVNULL,
     )
-    child = int(_eventually(lambda: (project / "pid").read_text()))
+    child = int(_eventually((project / "pid").read_text))
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
     psutil.wait_procs([orphan for orphan in psutil.process_iter() if orphan.pid == child], 10)

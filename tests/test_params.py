@@ -41,7 +41,7 @@ def test_all_wrong_keys_are_named_at_once(tmp_path: Path):
 @pytest.mark.parametrize("value", [".nan", ".inf"])
 def test_numbers_are_finite(tmp_path: Path, value: str):
     path = written(tmp_path, f"seed: 1\ntrees: {{max_depth: 3, subsample: {value}}}\n")
-    with pytest.raises(ParamsError, match="trees.subsample"):
+    with pytest.raises(ParamsError, match=r"trees\.subsample"):
         params.read(WANTED, path)
 
 
@@ -52,7 +52,7 @@ def test_sections_are_frozen():
 
 def test_a_date_needs_quotes(tmp_path: Path):
     path = written(tmp_path, "ingest: {dataset_version: 2024-01-01}\n")
-    with pytest.raises(ParamsError, match='ingest.dataset_version: a date must be in quotes: "2024'):
+    with pytest.raises(ParamsError, match=r'dataset_version: a date must be in quotes: "2024'):
         params.load(path)
 
 

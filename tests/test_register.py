@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,36 +12,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-from left_behind import FOLDERS, REGISTER, ROOT, leave, settle
+from left_behind import ASKED, FOLDERS, MLFLOW_WARNS, REGISTER, leave, settle, start
 from pydantic import ValidationError
 
-from tasks import files, lineage, register, store, tracking
+from tasks import files, lineage, register, tracking
 from tasks.errors import GateError, StageError
 from tasks.register import Register
 
-pytestmark = [
-    # MLflow 3.17 uses a loading strategy that SQLAlchemy is about to drop; it still works.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
-    # MLflow's own classes do not meet its own demand for type hints.
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-    # MLflow compares an index of names with a range, as pandas 3 still allows.
-    pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning"),
-]
+pytestmark = MLFLOW_WARNS
 
-ASKED = {"experiment": REGISTER["experiment"], "model_name": REGISTER["model_name"]}
-
-
-def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tasks.register", *(f"data/{name}" for name in FOLDERS)]
-    inherited = {name: os.environ[name] for name in os.environ if not name.startswith("MLFLOW")}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+PATIENCE_SECONDS = 120
 
 
 def rows(folder: Path, query: str, *values: Any) -> list[Any]:
@@ -62,28 +41,6 @@ def statuses(folder: Path) -> list[str]:
 def versions(folder: Path) -> list[int]:
     known = "SELECT version FROM model_versions WHERE current_stage <> 'Deleted_Internal'"
     return sorted(version for (version,) in rows(folder, known))
-
-
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose result was recorded, by a process as DVC would start it."""
-    folder = leave(tmp_path_factory.mktemp("recorded"))
-    process = start(folder)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert errors == ""
-    assert "churn-predictor version 1 (staging)" in output
-    return folder
-
-
-@pytest.fixture
-def here(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A moved copy of it, to stand in; its store is its own."""
-    folder = tmp_path / "moved"
-    shutil.copytree(recorded, folder)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.DEFAULT)
-    return folder
 
 
 @pytest.fixture
@@ -233,11 +190,14 @@ def test_terminated_registration_ends_as_failed(here: Path) -> None:
     params = (here / "params.yaml").read_text().replace("latency_calls: 3", "latency_calls: 999999")
     (here / "params.yaml").write_text(params)
     process = start(here)
-    deadline = time.monotonic() + 60
-    while "RUNNING" not in statuses(here) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "RUNNING" not in statuses(here) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()
     assert process.returncode != 0
     assert statuses(here) == ["FAILED", "FINISHED"]
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, dict[str, float]], None]
 
+SMALL = 10_000_000
+"""Values below which one thread works: more gain little then, and lose much on a busy machine."""
+
 
 class Trees(Section):
     """Gradient-boosted trees."""
@@ -50,7 +53,7 @@ class Trees(Section):
 
         known = _matrix(train)
         booster = xgboost.train(
-            self._settings(seed),
+            self._settings(train, seed),
             known,
             num_boost_round=self.max_rounds,
             evals=[(known, "train"), (_matrix(val), "val")],
@@ -65,7 +68,8 @@ class Trees(Section):
         import xgboost
 
         rounds = fitted.booster.num_boosted_rounds()
-        booster = xgboost.train(self._settings(seed), _matrix(data), num_boost_round=rounds)
+        settings = self._settings(data, seed)
+        booster = xgboost.train(settings, _matrix(data), num_boost_round=rounds)
         return FittedTrees(booster, data.names)
 
     @classmethod
@@ -76,14 +80,14 @@ class Trees(Section):
         booster = xgboost.Booster(model_file=folder / "model.ubj")
         return FittedTrees(booster, tuple(files.read_json(folder / "learner.json")["features"]))
 
-    def _settings(self, seed: int) -> dict[str, Any]:
-        growth = self.model_dump(exclude={"max_rounds", "early_stopping_rounds"})
+    def _settings(self, data: Dataset, seed: int) -> dict[str, Any]:
         return {
-            **growth,
+            **self.model_dump(exclude={"max_rounds", "early_stopping_rounds"}),
             "objective": "binary:logistic",
             "eval_metric": "logloss",
             "tree_method": "hist",
             "device": "cpu",
+            "nthread": _threads(data),
             "seed": seed,
         }
 
@@ -97,14 +101,14 @@ class FittedTrees:
 
     def predict(self, data: Dataset) -> NDArray[np.float64]:
         """Give the probability of target 1, [rows]."""
-        return self.booster.predict(_matrix(data)).astype(np.float64)
+        return self._predict(data)
 
     def contributions(self, data: Dataset) -> NDArray[np.float64]:
         """Give what each feature adds in log-odds, and last the bias: [rows, features + 1].
 
         The SHAP values of Lundberg et al. (2018), arXiv:1802.03888, as XGBoost computes them.
         """
-        return self.booster.predict(_matrix(data), pred_contribs=True).astype(np.float64)
+        return self._predict(data, pred_contribs=True)
 
     def importance(self) -> pl.DataFrame:
         """Give `feature` and `gain` (the mean over its splits), the most important first."""
@@ -126,25 +130,41 @@ class FittedTrees:
         }
         files.write_json(folder / "learner.json", learner)
 
+    def _predict(self, data: Dataset, **what: bool) -> NDArray[np.float64]:
+        self.booster.set_param({"nthread": _threads(data)})
+        values: NDArray[np.float32] = self.booster.predict(_matrix(data), **what)
+        return values.astype(np.float64)
+
+
+def _threads(data: Dataset) -> int:
+    """Give 1 for small data, else 0, which XGBoost reads as all, or as OMP_NUM_THREADS."""
+    return 1 if len(data) * len(data.names) < SMALL else 0
+
 
 def _matrix(data: Dataset) -> DMatrix:
-    """Give XGBoost the values as they are (a binned matrix would predict by the bins' edges)."""
+    """Give XGBoost the values themselves, with a missing category as NaN.
+
+    Not as a `QuantileDMatrix`: without the training part's bins it would predict from others.
+    """
     import xgboost
 
-    codes = np.where(data.categorical == MISSING, np.nan, data.categorical).astype(np.float32)
+    codes = data.categorical.astype(np.float32)
+    codes[codes == MISSING] = np.nan
     return xgboost.DMatrix(
         np.hstack([data.numeric, codes]),
         label=data.target,
+        nthread=_threads(data),
         feature_types=["q"] * data.numeric.shape[1] + ["c"] * codes.shape[1],
         enable_categorical=True,
     )
 
 
 def _reporting(report: Report) -> TrainingCallback:
+    """Pass on the log loss of each part after each tree, counted from 1."""
     from xgboost.callback import TrainingCallback
 
-    class Reporting(TrainingCallback):
-        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+    class Reporting(TrainingCallback):  # type: ignore[misc]  # xgboost is skipped by mypy
+        def after_iteration(self, _: Any, epoch: int, evals_log: Any) -> bool:
             losses = {f"{part}_log_loss": log["logloss"][-1] for part, log in evals_log.items()}
             report(epoch + 1, losses)
             return False

@@ -1,26 +1,27 @@
 """The recipe `transactions`: a log of purchases becomes snapshots of customers at cutoffs.
 
-Every customer seen before a cutoff is one example of it: features from strictly before the cutoff,
-and the target *churned*: no purchase within the horizon from the cutoff on. A part is made of whole
-cutoffs, and what it is judged on lies after everything it learned from:
+A customer seen before a cutoff is one example of it: features from strictly before the cutoff, and
+the target *churned*: no purchase in the horizon that begins with it. A part is made of whole
+cutoffs, and what it is judged on comes after all that was learned before:
 
     train     outcomes end by the validation cutoff
-    between   the other cutoffs before validation, whose outcomes end by the test cutoff
+    between   the later cutoffs before validation, their outcomes end by the test cutoff
     val       the last cutoff whose outcome ends by the test cutoff
     test      the last cutoff whose outcome ends by `dataset_version`
 
 Days, counts and money are integers, and a ratio is one division of two of them, so that neither the
-order of rows nor the number of threads can change a bit.
+order of the rows nor the number of threads can change a bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.errors import DataValidationError, ParamsError
 from tasks.examples import Columns, Split
@@ -31,202 +32,215 @@ TARGET = "churned"
 COHORT = "cohort_month"
 CATEGORICAL = (COHORT, "last_weekday")
 
+CENTURY = 36_525
+"""Days beyond which a number of them is a slip."""
+
+WHOLE = 1_000_000
+"""What a purchase of today counts in the fading sums, which are integers."""
+
+
+def _ascending(days: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in pairwise((0, *days))):
+        raise ValueError("must be positive and ascending")
+    return days
+
 
 class Transactions(Section):
     """Customers at regular cutoffs, from a log with one row per purchase."""
 
     recipe: Literal["transactions"]
-    entity: str = Field(description="column that tells who bought")
-    time: str = Field(description="column of the day of purchase, a date or datetime")
+    entity: str = Field(description="column of who bought: whole numbers or strings")
+    time: str = Field(description="column of when: dates or datetimes")
     amount: str = Field(description="column of the money spent, in whole cents")
     quantity: str = Field(description="column of the pieces bought, whole")
-    horizon_days: int = Field(gt=0, description="days from the cutoff on without which is churn")
-    windows_days: tuple[Annotated[int, Field(gt=0)], ...] = Field(
-        min_length=1, description="how many days before the cutoff to count in, several times"
+    horizon_days: int = Field(
+        ge=1, le=CENTURY, description="days without a purchase that make a churner"
     )
-    first_cutoff: date = Field(description="the earliest cutoff")
+    windows_days: Annotated[tuple[int, ...], AfterValidator(_ascending)] = Field(
+        description="ascending numbers of days before the cutoff to count visits and money in"
+    )
+    fading_days: int = Field(ge=1, le=CENTURY, description="days until a purchase counts half")
+    first_cutoff: date = Field(description="where the grid of cutoffs begins")
     cutoff_every: Literal["1w", "1mo", "1q"] = Field(description="from one cutoff to the next")
 
-    def split(self, rows: pl.DataFrame, *, dataset_version: date, seed: int) -> Split:
-        """Make the examples of each part, sorted by customer and cutoff; nothing is random.
+    def split(
+        self,
+        rows: pl.DataFrame,
+        *,
+        dataset_version: date,
+        seed: int,  # noqa: ARG002 - every recipe takes one, here nothing is drawn
+    ) -> Split:
+        """Make the examples of each part; the seed changes nothing.
 
-        Raises DataValidationError for unusable columns, ParamsError for too few cutoffs.
+        Raises DataValidationError for columns that do not fit, ParamsError for too few cutoffs.
         """
-        cutoffs = self.cutoffs(dataset_version)
-        events = self._events(rows)
-        parts = {part: self._examples(events, days) for part, days in cutoffs.items()}
+        cutoffs, visits = self.cutoffs(dataset_version), self._visits(rows)
+        parts = {part: self._examples(visits, days) for part, days in cutoffs.items()}
         keys = (self.entity, CUTOFF)
-        names = [name for name in parts["train"].columns if name not in (*keys, TARGET)]
         columns = Columns(
             keys=keys,
-            numeric=tuple(name for name in names if name not in CATEGORICAL),
+            numeric=tuple(parts["train"].drop(*keys, *CATEGORICAL, TARGET).columns),
             categorical=CATEGORICAL,
             target=TARGET,
             slice=COHORT,
         )
-        return Split(parts, columns, self._rule(cutoffs))
+        rule: dict[str, object] = {
+            "by": CUTOFF,
+            "target": f"1 = no purchase in the {self.horizon_days} days from the cutoff on",
+            "cutoffs": {part: [day.isoformat() for day in days] for part, days in cutoffs.items()},
+        }
+        return Split(parts, columns, rule)
 
     def cutoffs(self, dataset_version: date) -> dict[str, list[date]]:
         """Give the cutoffs of each part, ascending.
 
-        Raises ParamsError if there is none left to train on.
+        Raises ParamsError if none is left to train on.
         """
         horizon = timedelta(days=self.horizon_days)
-        grid = _grid(self.first_cutoff, self.cutoff_every, dataset_version)
+        end = max(self.first_cutoff, dataset_version)
+        grid = pl.date_range(self.first_cutoff, end, self.cutoff_every, eager=True).to_list()
 
-        def known_by(day: date) -> list[date]:
+        def ended_by(day: date) -> list[date]:
             return [cutoff for cutoff in grid if cutoff + horizon <= day]
 
-        tests = known_by(dataset_version)
-        vals = known_by(tests[-1]) if tests else []
-        train = known_by(vals[-1]) if vals else []
+        tests = ended_by(dataset_version)
+        vals = ended_by(tests[-1]) if tests else []
+        train = ended_by(vals[-1]) if vals else []
         if not train:
             raise ParamsError(
-                "featurize.first_cutoff: must lie at least three horizons of "
-                f"{self.horizon_days} days, counted from cutoff to cutoff, before ingest."
-                f"dataset_version {dataset_version} (got {self.first_cutoff}); set an earlier "
-                "first_cutoff, a shorter horizon_days, or a later dataset_version"
+                "featurize.first_cutoff: must leave room for the outcomes of train, val and test, "
+                f"{self.horizon_days} days each, before the dataset_version {dataset_version} "
+                f"(got {self.first_cutoff}); set an earlier one, or a shorter horizon_days"
             )
-        between = vals[len(train) : -1]
-        return {"train": train, "between": between, "val": vals[-1:], "test": tests[-1:]}
+        return {
+            "train": train,
+            "between": vals[len(train) : -1],
+            "val": vals[-1:],
+            "test": tests[-1:],
+        }
 
     def features(self, rows: pl.DataFrame, cutoff: date) -> pl.DataFrame:
-        """Describe each customer seen before the cutoff, by nothing at or after it.
+        """Describe each customer seen before the cutoff, by nothing that is not before it.
 
         One row per customer, sorted: the entity, the cutoff, then the features.
         """
-        return self._features(self._events(rows), cutoff)
+        return self._features(self._visits(rows), cutoff)
 
-    def _events(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Sum a customer's purchases of a day to one row: entity, day, pieces, cents."""
+    def _visits(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Sum what a customer bought on a day to one visit: entity, day, pieces, cents."""
         self._check(rows)
-        return (
-            rows.select(
-                pl.col(self.entity),
-                pl.col(self.time).cast(pl.Date).alias("day"),
-                pl.col(self.quantity).cast(pl.Int64).alias("pieces"),
-                pl.col(self.amount).cast(pl.Int64).alias("cents"),
-            )
-            .group_by(self.entity, "day")
-            .agg(pl.sum("pieces"), pl.sum("cents"))
-            .sort(self.entity, "day")
+        purchases = rows.select(
+            pl.col(self.entity),
+            pl.col(self.time).dt.date().alias("day"),
+            pl.col(self.quantity).cast(pl.Int64).alias("pieces"),
+            pl.col(self.amount).cast(pl.Int64).alias("cents"),
         )
+        days = purchases.group_by(self.entity, "day").agg(pl.sum("pieces", "cents"))
+        return days.sort(self.entity, "day")
 
     def _check(self, rows: pl.DataFrame) -> None:
-        wants = {
-            self.entity: (lambda kind: not kind.is_float(), "whole numbers or strings"),
-            self.time: (lambda kind: kind in (pl.Date, pl.Datetime), "dates or datetimes"),
-            self.amount: (lambda kind: kind.is_integer(), "integers, in cents"),
-            self.quantity: (lambda kind: kind.is_integer(), "integers"),
-        }
+        """Raise DataValidationError, naming every column that does not fit."""
         errors = []
-        for name, (fits, what) in wants.items():
+        for role, (fits, what) in _FITTING.items():
+            name = getattr(self, role)
+            where = f"featurize.{role}: column {name}"
             if name not in rows.columns:
-                errors.append(f"column {name}: must be present (got {', '.join(rows.columns)})")
+                errors.append(f"{where} must be present (got {', '.join(rows.columns)})")
             elif not fits(rows[name].dtype):
-                errors.append(f"column {name}: must hold {what} (got {rows[name].dtype})")
+                errors.append(f"{where} must hold {what} (got {rows[name].dtype})")
             elif rows[name].null_count():
-                errors.append(f"column {name}: must hold no null (got {rows[name].null_count()})")
+                errors.append(f"{where} must hold no nulls (got {rows[name].null_count()})")
         if errors:
-            raise DataValidationError(
-                "\n".join(errors) + "\nname the columns under featurize in params.yaml"
-            )
+            raise DataValidationError("\n".join(errors) + "\nmend the rows, or name other columns")
 
-    def _examples(self, events: pl.DataFrame, cutoffs: Sequence[date]) -> pl.DataFrame:
-        """Join the target to the features at each cutoff; without cutoffs, no rows."""
-        frames = [self._labelled(events, cutoff) for cutoff in cutoffs]
-        empty = self._labelled(events, self.first_cutoff).clear()
-        return pl.concat([empty, *frames]).sort(self.entity, CUTOFF)
+    def _examples(self, visits: pl.DataFrame, cutoffs: Sequence[date]) -> pl.DataFrame:
+        """Stack the examples of each cutoff, sorted by their keys; of no cutoff, no rows."""
+        none = self._labelled(visits.clear(), self.first_cutoff)
+        return pl.concat([none, *(self._labelled(visits, cutoff) for cutoff in cutoffs)]).sort(
+            self.entity, CUTOFF
+        )
 
-    def _labelled(self, events: pl.DataFrame, cutoff: date) -> pl.DataFrame:
-        until = cutoff + timedelta(days=self.horizon_days)
-        buyers = events.filter(pl.col("day").is_between(cutoff, until, closed="left"))
-        bought = pl.col(self.entity).is_in(buyers[self.entity].unique().sort().implode())
-        return self._features(events, cutoff).with_columns((~bought).cast(pl.Int8).alias(TARGET))
+    def _labelled(self, visits: pl.DataFrame, cutoff: date) -> pl.DataFrame:
+        end = cutoff + timedelta(days=self.horizon_days)
+        buyers = visits.filter(pl.col("day").is_between(cutoff, end, closed="left"))[self.entity]
+        churned = ~pl.col(self.entity).is_in(buyers.implode())
+        return self._features(visits, cutoff).with_columns(churned.cast(pl.Int8).alias(TARGET))
 
-    def _features(self, events: pl.DataFrame, cutoff: date) -> pl.DataFrame:
-        day, entity = pl.col("day"), self.entity
-        visits = events.filter(day < cutoff).with_columns(
+    def _features(self, visits: pl.DataFrame, cutoff: date) -> pl.DataFrame:
+        day = pl.col("day")
+        past = visits.filter(day < cutoff).with_columns(
             age=(pl.lit(cutoff) - day).dt.total_days(),
-            gap=(day - day.shift().over(entity)).dt.total_days(),
+            gap=(day - day.shift().over(self.entity)).dt.total_days(),
         )
-        return (
-            visits.group_by(entity, maintain_order=True)
-            .agg(*_sums(), *_windows(self.windows_days))
-            .with_columns(*_ratios())
-            .select(entity, pl.lit(cutoff).alias(CUTOFF), pl.exclude(entity))
+        sums = past.group_by(self.entity, maintain_order=True).agg(
+            *_totals(), *_fading(self.fading_days), *_windows(self.windows_days), *_names()
+        )
+        return sums.with_columns(*_ratios()).select(
+            self.entity, pl.lit(cutoff).alias(CUTOFF), pl.exclude(self.entity, "ages")
         )
 
-    def _rule(self, cutoffs: dict[str, list[date]]) -> dict[str, object]:
-        return {
-            "recipe": self.recipe,
-            "split_by": CUTOFF,
-            "target": f"1 = no purchase in the {self.horizon_days} days from the cutoff on",
-            "cutoffs": {part: [day.isoformat() for day in days] for part, days in cutoffs.items()},
-        }
+
+_FITTING: dict[str, tuple[Callable[[pl.DataType], bool], str]] = {
+    "entity": (lambda kind: kind.is_integer() or kind == pl.String, "whole numbers or strings"),
+    "time": (lambda kind: kind in (pl.Date, pl.Datetime), "dates or datetimes"),
+    "amount": (lambda kind: kind.is_integer(), "whole cents"),
+    "quantity": (lambda kind: kind.is_integer(), "whole numbers"),
+}
 
 
-def _grid(first: date, every: str, end: date) -> list[date]:
-    if first > end:
-        return []
-    return list(pl.date_range(first, end, every, eager=True))
-
-
-def _sums() -> list[pl.Expr]:
-    age, gap, cents = pl.col("age"), pl.col("gap"), pl.col("cents")
-    day = pl.col("day")
+def _totals() -> list[pl.Expr]:
+    """Sum up a customer's visits, which are ascending; the gaps are null after one visit."""
+    age, gap = pl.col("age"), pl.col("gap")
     return [
         age.min().alias("recency_days"),
         age.max().alias("tenure_days"),
-        pl.len().cast(pl.Int64).alias("visits"),
+        age.sum().alias("ages"),
+        age.count().cast(pl.Int64).alias("visits"),
         pl.sum("pieces"),
         pl.sum("cents"),
-        cents.max().alias("cents_max"),
-        cents.first().alias("cents_first"),
-        cents.last().alias("cents_last"),
+        pl.col("cents").last().alias("cents_last"),
+        gap.max().alias("gap_longest_days"),
         gap.last().alias("gap_last_days"),
-        gap.min().alias("gap_min_days"),
-        gap.max().alias("gap_max_days"),
-        age.sum().alias("age_sum"),
-        (age * age).sum().alias("age_sq"),
-        (gap * gap).sum().alias("gap_sq"),
-        (day.dt.weekday() > 5).sum().cast(pl.Int64).alias("weekend_visits"),
-        *[(1000_000 // (age + h)).sum().alias(f"weight_{h}") for h in (15, 30, 60, 120, 240, 480)],
+    ]
+
+
+def _fading(half: int) -> list[pl.Expr]:
+    """Count visits and pieces, the less the longer ago: half / (half + age) of each."""
+    share = half * WHOLE // (half + pl.col("age"))
+    return [
+        share.sum().alias("visits_fading"),
+        (share * pl.col("pieces")).sum().alias("pieces_fading"),
+    ]
+
+
+def _windows(days: Sequence[int]) -> list[pl.Expr]:
+    recent = [(window, pl.col("age") <= window) for window in days]
+    return [
+        *(seen.sum().cast(pl.Int64).alias(f"visits_{window}d") for window, seen in recent),
+        *(pl.col("cents").filter(seen).sum().alias(f"cents_{window}d") for window, seen in recent),
+    ]
+
+
+def _names() -> list[pl.Expr]:
+    day = pl.col("day")
+    return [
         day.first().dt.strftime("%Y-%m").alias(COHORT),
         day.last().dt.strftime("%A").alias("last_weekday"),
     ]
 
 
-def _windows(days: Sequence[int]) -> list[pl.Expr]:
-    return [
-        column.filter(pl.col("age") <= window).sum().cast(pl.Int64).alias(f"{name}_{window}d")
-        for window in days
-        for name, column in (
-            ("visits", pl.col("age") > 0),
-            ("pieces", pl.col("pieces")),
-            ("cents", pl.col("cents")),
-        )
-    ]
-
-
 def _ratios() -> list[pl.Expr]:
+    """Set recency against the customer's own rhythm, and money and time against the visits.
+
+    `visit_age_share` is the trend: 1 if all visits were the first, below 1/2 if they grow denser.
+    """
     recency, tenure, visits = pl.col("recency_days"), pl.col("tenure_days"), pl.col("visits")
-    gaps = pl.when(visits > 1).then(visits - 1)
+    gaps, span = pl.when(visits > 1).then(visits - 1), tenure - recency
     return [
-        ((tenure - recency) / gaps).alias("gap_mean_days"),
-        (recency * gaps / (tenure - recency)).alias("recency_in_mean_gaps"),
-        (recency / pl.col("gap_max_days")).alias("recency_in_longest_gaps"),
-        (recency / pl.col("gap_last_days")).alias("recency_in_last_gaps"),
-        (recency / tenure).alias("silent_share"),
-        (recency * visits / tenure).alias("recency_in_visits"),
-        (recency * (visits + 1) / (tenure + 60)).alias("r60"),
-        (visits / (tenure + 60)).alias("rate60"),
-        (visits / (tenure + 15)).alias("rate15"),
-        (pl.col("cents") / visits).alias("cents_per_visit"),
+        (span / gaps).alias("gap_mean_days"),
+        (recency * gaps / span).alias("recency_in_mean_gaps"),
+        (recency / pl.col("gap_longest_days")).alias("recency_in_longest_gaps"),
         (pl.col("pieces") / visits).alias("pieces_per_visit"),
-        (pl.col("age_sum") / (visits * tenure)).alias("mean_age_share"),
-        (pl.col("weekend_visits") / visits).alias("weekend_share"),
-        ((visits - 1) * 1.0 / (tenure - recency + 30)).alias("rate_active30"),
-        ((recency + 30) * visits / (tenure - recency + 60)).alias("rec_rel60"),
-        ((recency + 15) * visits / (tenure - recency + 30)).alias("rec_rel30"),
+        (pl.col("cents") / visits).alias("cents_per_visit"),
+        (pl.col("ages") / (visits * tenure)).alias("visit_age_share"),
     ]

@@ -1,0 +1,267 @@
+"""The training flow, as a process of its own against a real Prefect server, on the real data."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from conftest import copy_checkout
+
+from tasks import lineage
+
+STAGES = ["sample", "ingest", "validate", "featurize", "train", "evaluate", "register"]
+
+
+def train(checkout: Path, environment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["python", "-m", "flows", "train", *arguments],
+        cwd=checkout,
+        env={**environment, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def dvc(checkout: Path, environment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["dvc", *arguments],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def happened(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """What the terminal's table says of each stage."""
+    cells = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    return {row[1].strip(): row[2].strip() for row in cells if row[1].strip() in STAGES}
+
+
+def api(environment, path: str, **body) -> list[dict]:
+    request = urllib.request.Request(
+        f"{environment['PREFECT_API_URL']}/{path}/filter",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def flow_runs(environment, name: str) -> list[dict]:
+    wanted = {"name": {"any_": [name]}}
+    return api(environment, "flow_runs", flow_runs=wanted, sort="START_TIME_DESC")
+
+
+def store(checkout: Path, query: str) -> list[tuple]:
+    with closing(sqlite3.connect(checkout / "mlflow.db")) as database:
+        return database.execute(query).fetchall()
+
+
+VERSIONS = "SELECT version, current_stage FROM model_versions WHERE current_stage='None'"
+
+
+@pytest.fixture(scope="session")
+def first(prefect, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    checkout = copy_checkout(tmp_path_factory.mktemp("first") / "checkout")
+    return checkout, train(checkout, prefect)
+
+
+@pytest.fixture
+def trained(first, tmp_path: Path) -> Path:
+    """A copy of a checkout in which everything has run once."""
+    return Path(shutil.copytree(first[0], tmp_path / "checkout", symlinks=True))
+
+
+class TestFirstRun:
+    def test_every_stage_runs(self, first):
+        assert first[1].returncode == 0, first[1].stdout + first[1].stderr
+        assert happened(first[1]) == dict.fromkeys(STAGES, "ran")
+
+    def test_arrives_at_the_committed_lock(self, first):
+        root = Path(__file__).parent.parent
+        assert (first[0] / "dvc.lock").read_text() == (root / "dvc.lock").read_text()
+
+    def test_is_what_dvc_calls_up_to_date(self, first, environment):
+        assert "up to date" in dvc(first[0], environment, "status").stdout
+
+    def test_says_nothing_of_errors(self, first):
+        text = first[1].stdout + first[1].stderr
+        noise = [line for line in text.splitlines() if "ERROR" in line or "WARN" in line]
+        assert noise == []
+
+    def test_bears_one_name_everywhere(self, first, prefect):
+        name = f"baseline-trees-{lineage.read(first[0] / 'dvc.lock').short}"
+        assert name in first[1].stdout
+        assert [run["state_type"] for run in flow_runs(prefect, name)][-1] == "COMPLETED"
+        assert (name,) in store(first[0], "SELECT name FROM runs")
+
+    def test_registers_one_version(self, first):
+        assert store(first[0], VERSIONS) == [(1, "None")]
+        assert "churn-predictor/1" in first[1].stdout
+
+    def test_publishes_what_a_person_would_open(self, first, prefect):
+        name = f"baseline-trees-{lineage.read(first[0] / 'dvc.lock').short}"
+        run = flow_runs(prefect, name)[-1]
+        made = api(prefect, "artifacts", flow_runs={"id": {"any_": [run["id"]]}})
+        kinds = {artifact["key"]: artifact["type"] for artifact in made}
+        assert kinds["report"] == "markdown"
+        assert kinds["validation"] == "table"
+        assert kinds["train"] == "progress"
+        assert kinds["roc"] == "image"
+        report = next(artifact["data"] for artifact in made if artifact["key"] == "report")
+        assert "| roc_auc |" in report
+        assert "churn-predictor" in report
+
+
+def test_second_run_does_nothing(trained: Path, prefect):
+    before = (trained / "dvc.lock").read_bytes()
+    done = train(trained, prefect)
+    assert happened(done) == dict.fromkeys(STAGES, "cached")
+    assert (trained / "dvc.lock").read_bytes() == before
+    assert store(trained, "SELECT count(*) FROM runs") == [(1,)]
+    name = f"baseline-trees-{lineage.read(trained / 'dvc.lock').short}"
+    run = flow_runs(prefect, name)[0]
+    tasks = api(prefect, "task_runs", flow_runs={"id": {"any_": [run["id"]]}})
+    assert {task["name"]: task["state_name"] for task in tasks} == dict.fromkeys(STAGES, "Cached")
+
+
+def test_dvc_repro_finds_nothing_to_do(trained: Path, environment):
+    assert "Data and pipelines are up to date" in dvc(trained, environment, "repro").stdout
+
+
+def test_lost_store_is_recorded_again(trained: Path, prefect):
+    (trained / "mlflow.db").unlink()
+    done = train(trained, prefect)
+    assert happened(done) == {**dict.fromkeys(STAGES, "cached"), "register": "ran"}
+    assert len(store(trained, VERSIONS)) == 1
+
+
+def test_lost_version_is_registered_again(trained: Path, prefect):
+    with closing(sqlite3.connect(trained / "mlflow.db")) as database, database:
+        database.execute("DELETE FROM model_version_tags")
+        database.execute("DELETE FROM registered_model_aliases")
+        database.execute("DELETE FROM model_versions")
+    done = train(trained, prefect)
+    assert happened(done)["register"] == "ran"
+    assert len(store(trained, VERSIONS)) == 1
+    assert store(trained, "SELECT count(*) FROM runs") == [(1,)]
+
+
+def test_lost_outputs_come_back_from_the_cache(trained: Path, prefect):
+    shutil.rmtree(trained / "data/train")
+    assert happened(train(trained, prefect)) == dict.fromkeys(STAGES, "cached")
+    assert (trained / "data/train/model.ubj").exists()
+
+
+def test_bad_data_leaves_everything_as_it_was(trained: Path, prefect):
+    shutil.copytree(trained / "data/lake", trained / "data/other")
+    june = trained / "data/other/month=1998-06/purchases.parquet"
+    rows = pl.read_parquet(june, hive_partitioning=False)
+    rows.with_columns(amount_cents=-pl.col("amount_cents")).write_parquet(june)
+    kept = [trained / "dvc.lock", *sorted((trained / "data/train").iterdir())]
+    before = {path: path.read_bytes() for path in kept}
+    snapshot = (trained / "data/ingest/snapshot.parquet").read_bytes()
+
+    done = train(trained, prefect, "--set", "ingest.source=data/other")
+    assert done.returncode == 1
+    assert happened(done)["validate"] == "failed"
+    assert "featurize" not in happened(done)
+    assert "DataValidationError" in done.stdout
+    assert "amount_cents" in done.stdout
+    assert {path: path.read_bytes() for path in kept} == before
+    assert (trained / "data/ingest/snapshot.parquet").read_bytes() == snapshot
+    assert store(trained, "SELECT count(*) FROM runs") == [(1,)]
+    assert json.loads((trained / ".verbatim/failed/validate/report.json").read_text())["failed"]
+
+
+def test_wrong_parameters_stop_before_the_first_stage(trained: Path, prefect):
+    before = (trained / "params.yaml").read_text()
+    done = train(
+        trained, prefect, "--set", "models.trees.subsample=1.2", "--set", "evaluate.min_auc=high"
+    )
+    assert done.returncode == 1
+    assert (
+        "params.yaml: models.trees.subsample: Input should be less than or equal to 1 (got 1.2)"
+        in done.stderr
+    )
+    assert "params.yaml: evaluate.min_auc: Input should be a valid number" in done.stderr
+    assert (trained / "params.yaml").read_text() == before
+
+
+def test_unknown_parameter_is_refused(trained: Path, prefect):
+    done = train(trained, prefect, "--set", "models.trees.depth=3")
+    assert done.returncode == 1
+    assert "depth" in done.stderr
+
+
+def test_latest_version_is_written_down(trained: Path, prefect):
+    source = (trained / "params.yaml").read_text()
+    older = source.replace('dataset_version: "1998-07-01"', 'dataset_version: "1998-06-01"')
+    assert older != source
+    (trained / "params.yaml").write_text(older)
+    done = train(trained, prefect, "--dataset-version", "latest")
+    assert done.returncode == 0
+    assert "1998-07-01" in (trained / "params.yaml").read_text()
+    assert happened(done) == dict.fromkeys(STAGES, "cached")
+
+
+def test_a_killed_stage_is_tried_again(trained: Path, prefect):
+    """Training is killed once, as the out-of-memory killer would; the run succeeds all the same."""
+    killed: list[int] = []
+    ended = threading.Event()
+
+    def hunt() -> None:
+        while not killed and not ended.is_set():
+            for process in psutil.process_iter(["cmdline", "cwd"]):
+                words = process.info["cmdline"] or []
+                if "tasks.train" in words and process.info["cwd"] == str(trained):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+            time.sleep(0.02)
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    done = train(trained, prefect, "--set", "models.trees.max_rounds=20")
+    ended.set()
+    hunter.join()
+    assert killed
+    assert "killed by SIGKILL" in done.stdout + done.stderr
+    assert happened(done)["train"] == "ran"
+
+
+def test_a_model_below_the_gate_is_recorded_but_not_registered(trained: Path, prefect):
+    before = store(trained, VERSIONS)
+    done = train(trained, prefect, "--set", "evaluate.min_auc=0.99")
+    assert done.returncode == 1
+    assert happened(done)["register"] == "failed"
+    assert "GateError" in done.stdout
+    assert "0.99" in done.stdout
+    assert store(trained, "SELECT count(*) FROM runs") == [(2,)]
+    assert store(trained, VERSIONS) == before
+
+
+def test_help_explains_every_verb(environment):
+    root = Path(__file__).parent.parent
+    for arguments, word in ([], "train"), (["train"], "--dataset-version"):
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *arguments, "--help"],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert word in done.stdout
