@@ -139,11 +139,21 @@ class Graph:
         return Outcome.RESTORED if restored else Outcome.RAN
 
     def lineage(self) -> lineage.Lineage:
-        """Foresee what the result comes from; `lineage.read` finds the same afterwards."""
+        """Foresee what the result comes from; `lineage.read` finds the same afterwards.
+
+        Raises StageError if something that a stage reads is absent or cannot be reached.
+        """
         before = [step.stage for step in self.steps if step.name != lineage.LAST]
         made = {out.def_path for stage in before for out in stage.outs}
-        with lock_repo(self.repo):
-            causes = {stage.addressing: _cause(stage, made) for stage in before}
+        causes = {}
+        for stage in before:
+            try:
+                with lock_repo(self.repo):
+                    causes[stage.addressing] = _cause(stage, made)
+            except Exception as error:  # each remote store raises kinds of its own
+                raise StageError(
+                    f"{stage.addressing}: its inputs must be there ({error})"
+                ) from error
         return lineage.Lineage(causes, outputs={})
 
     def put_back(self, lock: bytes, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,7 @@ SHOWN = (
     "accuracy",
     "f1",
 )
-CURVES = ("roc", "pr", "calibration", "confusion", "importance", "history")
-"""The figures published as images, by the name of their file."""
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -61,98 +60,116 @@ def summary(rows: list[Row]) -> str:
     return ", ".join(counts) or "nothing ran"
 
 
-def publish(rows: list[Row], record: Record | None, *, name: str) -> None:
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: its name, its stages, and where it is recorded, if it is."""
+
+    name: str
+    model_name: str
+    rows: list[Row]
+    record: Record | None
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether there are metrics of this result."""
+        return any(row.stage == "evaluate" and row.outcome is not None for row in self.rows)
+
+    @property
+    def version(self) -> str:
+        """The model version, or why there is none."""
+        if self.record is None or self.record.version is None:
+            return "none: " + ("not recorded" if self.record is None else "the gate failed")
+        return f"{self.model_name}/{self.record.version}"
+
+
+def publish(result: Result) -> None:
     """Make the artifacts of a flow run from what its stages left; only what is there is shown."""
-    reached = {row.stage for row in rows if row.outcome is not None}
-    checked = FAILED / "validate" if rows and rows[-1].word == "failed" else VALIDATED
-    if (report := checked / "report.json").exists():
-        create_table_artifact(
-            key="validation", table=validation(files.read_json(report)), description="Expectations"
-        )
-    if "evaluate" not in reached:
+    from tasks import validate
+
+    refused = bool(result.rows) and result.rows[-1].outcome is None
+    report = (FAILED / "validate" if refused else VALIDATED) / "report.json"
+    if report.exists():
+        table = validate.rows(files.read_json(report))
+        create_table_artifact(table, key="validation", description="Expectations")
+    if not result.evaluated:
         return
-    create_markdown_artifact(key="report", markdown=markdown(record, name=name))
-    if any(row.stage == "evaluate" and row.outcome is Outcome.RAN for row in rows):
-        for curve in CURVES:
-            picture = EVALUATED / "figures" / f"{curve}.png"
-            create_image_artifact(key=curve, image_url=_inline(picture))
+    create_markdown_artifact(markdown(result), key="report")
+    if any(row.stage == "evaluate" and row.outcome is Outcome.RAN for row in result.rows):
+        for picture in sorted((EVALUATED / "figures").glob("*.png")):
+            create_image_artifact(_inline(picture), key=picture.stem)
 
 
 def _inline(picture: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
 
 
-def validation(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give one row for each expectation, as the validation report lists them."""
-    from tasks.validate import rows
-
-    return rows(report)
-
-
-def markdown(record: Record | None, *, name: str) -> str:
-    """Write the report of one result: metrics with intervals, gate, where it is recorded."""
-    metrics = files.read_json(EVALUATED / "metrics.json")
+def markdown(result: Result) -> str:
+    """Write the report of one result: metrics with intervals, baselines, gate, record."""
     gate = files.read_json(EVALUATED / "gate.json")
-    verdict = "passed" if gate["passed"] else "**failed**"
+    run = f"`{result.record.run_id}` in `{uri()}`" if result.record else "none"
     lines = [
-        f"# {name}",
-        "",
-        f"The gate {verdict}.",
-        "",
-        "| metric | train | val | test | 95 % interval on test |",
-        "|---|---|---|---|---|",
-        *_metric_lines(metrics),
-        "",
-        "| check | bound | observed | passed |",
-        "|---|---|---|---|",
-        *(
-            f"| {check['name']} | {check['bound']} | {check['observed']} | "
-            f"{'yes' if check['passed'] else 'no'} |"
-            for check in gate["checks"]
-        ),
-        "",
-        *_where(record),
+        f"# {result.name}",
+        f"Model version: **{result.version}**. MLflow run: {run}.",
+        "The gate passed." if gate["passed"] else "**The gate failed.**",
+        _table(("check", "bound", "observed", "passed", "why"), _checks(gate)),
+        "## Metrics",
+        _table(("metric", *PARTS, "95 % interval on test"), _metrics()),
+        "## Baselines on test",
+        _table(("baseline", "ROC AUC", "gain over it", "95 % interval"), _baselines()),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
-def _metric_lines(metrics: dict[str, Any]) -> Iterator[str]:
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---"] * len(head)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
+
+
+def _checks(gate: dict[str, Any]) -> Iterator[Sequence[str]]:
+    for check in gate["checks"]:
+        numbers = (_digits(check["bound"]), _digits(check["observed"]))
+        yield check["name"], *numbers, "yes" if check["passed"] else "**no**", check["why"]
+
+
+def _metrics() -> Iterator[Sequence[str]]:
+    metrics = files.read_json(EVALUATED / "metrics.json")
     for name in SHOWN:
-        interval = metrics["test_interval"].get(name)
-        bounds = f"{interval['low']:.4f} to {interval['high']:.4f}" if interval else ""
-        values = " | ".join(f"{metrics[part][name]:.4f}" for part in ("train", "val", "test"))
-        yield f"| {name} | {values} | {bounds} |"
+        values = [_digits(metrics[part][name]) for part in PARTS]
+        yield name, *values, _interval(metrics["test_interval"].get(name))
 
 
-def _where(record: Record | None) -> list[str]:
-    if record is None:
-        return ["Not recorded in MLflow."]
-    version = f"version {record.version}" if record.version else "no version (the gate failed)"
-    return [f"MLflow run `{record.run_id}` in `{uri()}`; {version}."]
+def _baselines() -> Iterator[Sequence[str]]:
+    for name, baseline in files.read_json(EVALUATED / "baselines.json").items():
+        gain = baseline["gain"]
+        auc = _digits(baseline["test"]["roc_auc"])
+        words = f"{name} ({baseline['model']})"
+        yield words, auc, _digits(gain["auc_gain"]), _interval(gain)
 
 
-def show(rows: list[Row], record: Record | None, *, model_name: str, name: str) -> None:
+def _interval(bounds: dict[str, Any] | None) -> str:
+    if bounds is None or bounds["low"] is None:
+        return ""
+    return f"{_digits(bounds['low'])} to {_digits(bounds['high'])}"
+
+
+def _digits(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def show(result: Result) -> None:
     """Print what happened to each stage, the metrics, the record, and what to type next."""
     console = Console(soft_wrap=True)
-    console.print(_stages(rows, name))
-    if record is None:
+    stages = Table("stage", "what happened", "seconds", "output", title=result.name)
+    for row in result.rows:
+        stages.add_row(row.stage, row.word, f"{row.seconds:.2f}", row.output_hash)
+    console.print(stages)
+    if not result.evaluated:
         return
-    console.print(_scores(files.read_json(EVALUATED / "metrics.json")))
-    console.print(f"MLflow run     {record.run_id}")
-    console.print(f"model version  {model_name}/{record.version or 'none: the gate failed'}")
+    metrics = Table("metric", *PARTS, "95 % interval on test")
+    for cells in _metrics():
+        metrics.add_row(*cells)
+    console.print(metrics)
+    console.print("MLflow run     " + (result.record.run_id if result.record else "none"))
+    console.print("model version  " + result.version)
     console.print("next           mlflow ui --backend-store-uri " + uri())
     console.print("               dvc metrics diff; dvc plots show; git commit -a")
-
-
-def _stages(rows: list[Row], name: str) -> Table:
-    table = Table("stage", "what happened", "seconds", "output", title=name, title_justify="left")
-    for row in rows:
-        table.add_row(row.stage, row.word, f"{row.seconds:.2f}", row.output_hash)
-    return table
-
-
-def _scores(metrics: dict[str, Any]) -> Table:
-    table = Table("metric", "train", "val", "test", "95 % interval")
-    for line in _metric_lines(metrics):
-        table.add_row(*(cell.strip() for cell in line.strip("|").split("|")))
-    return table

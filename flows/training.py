@@ -51,10 +51,10 @@ def training(*, force: bool = False) -> State[Any]:
     try:
         values = preflight.check()
         graph = Graph()
+        origin = graph.lineage()
     except VerbatimError as error:
         return Failed(message=str(error))
-    register, origin = values["register"], graph.lineage()
-    name = _name(values, origin)
+    register = values["register"]
 
     def find() -> Record | None:
         names = {"experiment": register.experiment, "model_name": register.model_name}
@@ -62,9 +62,9 @@ def training(*, force: bool = False) -> State[Any]:
 
     rows: list[Row] = []
     failure = _walk(graph, rows, force=force, find=find)
-    record = find()
-    report.publish(rows, record, name=name)
-    report.show(rows, record, model_name=register.model_name, name=name)
+    result = report.Result(_name(values, origin), register.model_name, rows, find())
+    report.publish(result)
+    report.show(result)
     return Failed(message=failure) if failure else Completed(message=report.summary(rows))
 
 

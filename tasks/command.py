@@ -9,10 +9,12 @@ EX_DATAERR if the same input must fail again.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import inspect
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,12 +24,16 @@ from typing import get_type_hints
 from tasks import params
 from tasks.errors import StageError, VerbatimError
 
+PR_SET_PDEATHSIG = 1
+"""The number of this request to the kernel, from linux/prctl.h."""
+
 COSTS = Path(".verbatim/costs")
 """Where each stage leaves its wall seconds and peak memory: measured, so never a DVC output."""
 
 
 def main(run: Callable[..., None], arguments: list[str] | None = None) -> None:
-    """Run a stage from its command line."""
+    """Run a stage from its command line; end it when the process that started it ends."""
+    _end_with_parent()
     stage = Path(inspect.getfile(run)).stem
     paths = vars(_parser(run, stage).parse_args(arguments))
     started = time.perf_counter()
@@ -37,6 +43,12 @@ def main(run: Callable[..., None], arguments: list[str] | None = None) -> None:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, StageError) else os.EX_DATAERR)
     _leave_costs(stage, time.perf_counter() - started)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when its parent is gone, so that nobody writes unwatched."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _parser(run: Callable[..., None], stage: str) -> argparse.ArgumentParser:

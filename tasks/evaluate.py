@@ -34,6 +34,7 @@ from tasks import (
 from tasks.encoder import Dataset, Encoder
 from tasks.metrics import Floats, Tally
 from tasks.models import Fitted
+from tasks.past_model import PastModel
 from tasks.scored import Scored
 
 
@@ -77,10 +78,7 @@ def rivals(train: Dataset, test: Scored, baseline_run_id: str | None) -> dict[st
     if one is not None:
         found["one_feature"] = Rival(f"{one.name} alone", one.predict(test.data))
     if baseline_run_id is not None:
-        from tasks import tracking
-
-        model = tracking.load_model(baseline_run_id)
-        score = model.predict(test.frame.select(test.columns.features))
+        score = PastModel(baseline_run_id).predict(test.frame.select(test.columns.features))
         source = f"evaluate.baseline_run_id {baseline_run_id}: scores"
         found["baseline_run"] = Rival(
             f"run {baseline_run_id[:8]}", scored.probabilities(score, source)

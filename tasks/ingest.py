@@ -153,7 +153,7 @@ def outside_partition(part: SourceFile, time_column: str) -> list[str]:
     return [
         (
             f"{part.path}: column {time_column!r} must lie in {stated[1]} "
-            f"(got {len(strays)} events from {strays.min()} to {strays.max()})"
+            f"(got {len(strays)} events from {strays.min()!s} to {strays.max()!s})"
         )
     ]
 
@@ -201,8 +201,8 @@ def missing_events(known: list[SourceFile], ingest: Ingest) -> list[str]:
         return []
     return [
         (
-            f"params.yaml: ingest.dataset_version must be at most {MAX_SILENCE.days} days after the "
-            f"newest event before it (got {ingest.dataset_version}, newest event {last or 'none'})"
+            f"params.yaml: ingest.dataset_version: must be at most {MAX_SILENCE.days} days after "
+            f"the newest event before it (got {ingest.dataset_version}, newest {last or 'none'})"
         )
     ]
 

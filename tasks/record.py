@@ -136,7 +136,11 @@ def read(folders: Folders) -> Facts:
         metrics=files.read_json(folders.evaluate / "metrics.json"),
         baselines=files.read_json(folders.evaluate / "baselines.json"),
         gate=files.read_json(folders.evaluate / "gate.json"),
-        costs={path.stem: files.read_json(path) for path in sorted(command.COSTS.glob("*.json"))},
+        costs={
+            path.stem: files.read_json(path)
+            for path in sorted(command.COSTS.glob("*.json"))
+            if path.stem != lineage.LAST  # which is still at work; what it left is an older call's
+        },
         snapshot_md5=digest("md5", [folders.ingest / "snapshot.parquet"]),
         preprocessing_sha256=digest("sha256", [encoder, examples]),
         lineage=lineage.read(),

@@ -29,7 +29,6 @@ from polars import selectors
 
 from tasks import packing, store
 from tasks.errors import StageError
-from tasks.past_model import PastModel
 from tasks.store import GATE, LINEAGE_KEY, MODEL, Record
 
 Scores = NDArray[np.float64]
@@ -274,8 +273,3 @@ def release(
 def _make_sure_of(client: Any, model_name: str) -> None:
     if not client.search_registered_models(f"name = '{model_name}'"):
         client.create_registered_model(model_name)
-
-
-def load_model(run_id: str) -> PastModel:
-    """Give the model that a run logged; it is looked up when it is asked to predict."""
-    return PastModel(run_id)

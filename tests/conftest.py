@@ -143,3 +143,32 @@ def prefect(
     finally:
         process.terminate()
         process.wait()
+
+
+def train(
+    checkout: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the training flow from its command line."""
+    return subprocess.run(
+        ["python", "-m", "flows", "train", *arguments],
+        cwd=checkout,
+        env={**environment, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def first(
+    prefect: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A checkout in which everything has run once, and how that went."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("first") / "checkout")
+    return checkout, train(checkout, prefect)
+
+
+@pytest.fixture
+def trained(first: tuple[Path, object], tmp_path: Path) -> Path:
+    """A copy of the first checkout, to do with as a test likes."""
+    return Path(shutil.copytree(first[0], tmp_path / "checkout", symlinks=True))

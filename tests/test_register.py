@@ -65,6 +65,7 @@ def test_records_every_group(recorded: Path) -> None:
     assert metrics["test_interval/roc_auc/high"] == 0.8
     assert metrics["baseline/base_rate/test/roc_auc"] == 0.5
     assert metrics["cost/train/wall_seconds"] == 1.5
+    assert "cost/register/wall_seconds" not in metrics  # an older call's
     assert "test/f1" not in metrics  # undefined
     for size in ("one_row", "batch"):
         p50, p95, p99 = (metrics[f"latency_ms/{size}_p{each}"] for each in (50, 95, 99))

@@ -12,6 +12,7 @@ from left_behind import ASKED, MLFLOW_WARNS, ROOT
 
 from tasks import files, lineage, store, tracking
 from tasks.errors import StageError
+from tasks.past_model import PastModel
 
 pytestmark = MLFLOW_WARNS
 
@@ -98,13 +99,13 @@ def test_past_model_scores_as_it_was_evaluated(here: Path) -> None:
     shutil.rmtree(here / "data" / "train")  # it must come from the store
     frame = files.read_parquet(here / "data" / "featurize" / "test.parquet")
     evaluated = files.read_parquet(here / "data" / "evaluate" / "predictions.parquet")["score"]
-    assert tracking.load_model(record.run_id).predict(frame).tolist() == evaluated.to_list()
+    assert PastModel(record.run_id).predict(frame).tolist() == evaluated.to_list()
 
 
 def test_unknown_past_model_is_named(here: Path) -> None:
     frame = files.read_parquet(here / "data" / "featurize" / "test.parquet")
     with pytest.raises(StageError, match=f"run '{'0' * 32}' must hold a model"):
-        tracking.load_model("0" * 32).predict(frame)
+        PastModel("0" * 32).predict(frame)
 
 
 def test_one_recorder_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
