@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +29,7 @@ from dvc.stage.decorators import rwlocked, unlocked_repo
 from dvc.stage.run import prepare_kwargs
 
 from tasks import lineage
-from tasks.errors import ParamsError, StageError
+from tasks.errors import ParamsError, StageError, VerbatimError
 
 LOCK = Path("dvc.lock")
 FAILED = Path(".verbatim/failed")
@@ -81,29 +82,28 @@ class CommandError(StageError):
 
 @dataclass(frozen=True)
 class Step:
-    """A stage as the flow sees it."""
+    """A stage as the flow sees it.
 
-    stage: PipelineStage
+    retries  how often `dvc.yaml` lets a failure outside the stage be tried again
+    guards   whether, after its failure, what was there before must stay
+    """
+
+    name: str
+    retries: int
+    guards: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done for a stage, and the hash of its output in `dvc.lock`."""
+
+    outcome: Outcome
+    output: str
 
     @property
-    def name(self) -> str:
-        """The stage's name in `dvc.yaml`."""
-        return str(self.stage.addressing)
-
-    @property
-    def retries(self) -> int:
-        """How often `dvc.yaml` lets a failure outside the stage be tried again."""
-        return int((self.stage.meta or {}).get("retries", 0))
-
-    @property
-    def guards(self) -> bool:
-        """Whether a failure means that what was there before must stay (`meta: {guards: true}`)."""
-        return bool((self.stage.meta or {}).get("guards", False))
-
-    @property
-    def output_hash(self) -> str:
-        """The hash of the stage's output folder as it stands in `dvc.lock`."""
-        return ", ".join(out.hash_info.value or "" for out in self.stage.outs)
+    def ran(self) -> bool:
+        """Whether the stage's command ran."""
+        return self.outcome is Outcome.RAN
 
 
 class Graph:
@@ -113,47 +113,42 @@ class Graph:
         logging.getLogger("dvc").setLevel(logging.WARNING)  # the flow says what happened
         try:
             self.repo = Repo(str(root))
-            self.steps = [Step(stage) for stage in plan_repro(self.repo.index.graph)]
+            self.steps = [_step(stage) for stage in plan_repro(self.repo.index.graph)]
         except DvcException as error:
             raise ParamsError(f"dvc.yaml: must be readable with params.yaml ({error})") from error
 
     def changed(self, step: Step) -> bool:
         """Ask DVC whether the stage must be brought up to date."""
-        with lock_repo(self.repo):
-            return bool(step.stage.changed())
+        with self._stage(step.name) as stage:
+            return bool(stage.changed())
 
     def bring_up_to_date(
         self, step: Step, emit: Callable[[str], None], *, force: bool = False
-    ) -> Outcome:
+    ) -> Done:
         """Do for one stage what `dvc repro --single-item` does; `emit` gets each line it prints.
 
         Raises CommandError if the command fails, StageError if DVC refuses.
         """
-        try:
-            with lock_repo(self.repo):
-                if not force and not step.stage.changed():
-                    return Outcome.UNCHANGED
-                restored: bool = _reproduce(step.stage, emit, force=force)
-        except DvcException as error:
-            raise StageError(f"{step.name}: {error}") from error
-        return Outcome.RESTORED if restored else Outcome.RAN
+        with self._stage(step.name) as stage:
+            if not force and not stage.changed():
+                outcome = Outcome.UNCHANGED
+            elif _reproduce(stage, emit, force=force):
+                outcome = Outcome.RESTORED
+            else:
+                outcome = Outcome.RAN
+            return Done(outcome, ", ".join(out.hash_info.value for out in stage.outs))
 
     def lineage(self) -> lineage.Lineage:
         """Foresee what the result comes from; `lineage.read` finds the same afterwards.
 
         Raises StageError if something that a stage reads is absent or cannot be reached.
         """
-        before = [step.stage for step in self.steps if step.name != lineage.LAST]
-        made = {out.def_path for stage in before for out in stage.outs}
+        names = [step.name for step in self.steps if step.name != lineage.LAST]
+        made = {out.def_path for stage in self.repo.index.stages for out in stage.outs}
         causes = {}
-        for stage in before:
-            try:
-                with lock_repo(self.repo):
-                    causes[stage.addressing] = _cause(stage, made)
-            except Exception as error:  # each remote store raises kinds of its own
-                raise StageError(
-                    f"{stage.addressing}: its inputs must be there ({error})"
-                ) from error
+        for name in names:
+            with self._stage(name) as stage:
+                causes[name] = _cause(stage, made)
         return lineage.Lineage(causes, outputs={})
 
     def put_back(self, lock: bytes, names: list[str]) -> None:
@@ -161,11 +156,31 @@ class Graph:
 
         What the last of them had written is kept below `.verbatim/failed/`.
         """
-        failed = next(step.stage for step in self.steps if step.name == names[-1])
-        for out in failed.outs:
-            _keep(Path(out.fs_path), FAILED / names[-1])
+        with self._stage(names[-1]) as failed:
+            for out in failed.outs:
+                _keep(Path(out.fs_path), FAILED / names[-1])
         LOCK.write_bytes(lock)
         Repo(self.repo.root_dir).checkout(targets=names, force=True)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[PipelineStage]:
+        """Lock the repository and read a stage anew.
+
+        DVC writes into a stage what it finds on the way, so that one that has failed, or only been
+        asked for its hashes, can take what is new for what was recorded.
+        """
+        try:
+            with lock_repo(self.repo):
+                yield self.repo.stage.load_one(name=name)
+        except VerbatimError:
+            raise
+        except Exception as error:  # remote stores raise kinds of their own
+            raise StageError(f"{name}: {error}") from error
+
+
+def _step(stage: PipelineStage) -> Step:
+    meta = stage.meta or {}
+    return Step(stage.addressing, int(meta.get("retries", 0)), bool(meta.get("guards", False)))
 
 
 def _cause(stage: PipelineStage, made: set[str]) -> dict[str, Any]:
@@ -174,7 +189,7 @@ def _cause(stage: PipelineStage, made: set[str]) -> dict[str, Any]:
     for dep in stage.deps:
         if dep.def_path in made:
             continue
-        found = dep.get_hash()  # unlike save(), leaves what `changed` compares with as it is
+        found = dep.get_hash()
         if found.name == "params":
             values |= found.value
         else:

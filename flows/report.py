@@ -16,7 +16,7 @@ from prefect.artifacts import (
 from rich.console import Console
 from rich.table import Table
 
-from flows.graph import FAILED, Outcome
+from flows.graph import FAILED, Done
 from tasks import files
 from tasks.store import Record, uri
 
@@ -37,19 +37,18 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Row:
-    """What happened to one stage; `outcome` is None if it failed."""
+    """What happened to one stage; `done` is None if it failed."""
 
     stage: str
-    outcome: Outcome | None
+    done: Done | None
     seconds: float
-    output_hash: str
 
     @property
     def word(self) -> str:
         """What the terminal says of it."""
-        if self.outcome is None:
+        if self.done is None:
             return "failed"
-        return "ran" if self.outcome is Outcome.RAN else "cached"
+        return "ran" if self.done.ran else "cached"
 
 
 def summary(rows: list[Row]) -> str:
@@ -72,7 +71,7 @@ class Result:
     @property
     def evaluated(self) -> bool:
         """Whether there are metrics of this result."""
-        return any(row.stage == "evaluate" and row.outcome is not None for row in self.rows)
+        return any(row.stage == "evaluate" and row.done for row in self.rows)
 
     @property
     def version(self) -> str:
@@ -86,7 +85,7 @@ def publish(result: Result) -> None:
     """Make the artifacts of a flow run from what its stages left; only what is there is shown."""
     from tasks import validate
 
-    refused = bool(result.rows) and result.rows[-1].outcome is None
+    refused = bool(result.rows) and result.rows[-1].done is None
     report = (FAILED / "validate" if refused else VALIDATED) / "report.json"
     if report.exists():
         table = validate.rows(files.read_json(report))
@@ -94,7 +93,7 @@ def publish(result: Result) -> None:
     if not result.evaluated:
         return
     create_markdown_artifact(markdown(result), key="report")
-    if any(row.stage == "evaluate" and row.outcome is Outcome.RAN for row in result.rows):
+    if any(row.stage == "evaluate" and row.word == "ran" for row in result.rows):
         for picture in sorted((EVALUATED / "figures").glob("*.png")):
             create_image_artifact(_inline(picture), key=picture.stem)
 
@@ -161,7 +160,9 @@ def show(result: Result) -> None:
     console = Console(soft_wrap=True)
     stages = Table("stage", "what happened", "seconds", "output", title=result.name)
     for row in result.rows:
-        stages.add_row(row.stage, row.word, f"{row.seconds:.2f}", row.output_hash)
+        stages.add_row(
+            row.stage, row.word, f"{row.seconds:.2f}", row.done.output if row.done else ""
+        )
     console.print(stages)
     if not result.evaluated:
         return

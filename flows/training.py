@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
 from flows import preflight, report
-from flows.graph import LOCK, CommandError, Graph, Outcome, Step
+from flows.graph import LOCK, CommandError, Done, Graph, Step
 from flows.progress import Progress
 from flows.report import Row
 from tasks import lineage, tracking
@@ -78,9 +78,9 @@ def _walk(
         state = _as_task(graph, step, force=force, find=find)(return_state=True)
         seconds = time.perf_counter() - started
         if state.is_completed():
-            rows.append(Row(step.name, state.result(), seconds, step.output_hash))
+            rows.append(Row(step.name, state.result(), seconds))
             continue
-        rows.append(Row(step.name, None, seconds, ""))
+        rows.append(Row(step.name, None, seconds))
         if step.guards and before is not None:
             graph.put_back(before, [row.stage for row in rows])
         return str(state.result(raise_on_failure=False))
@@ -92,14 +92,14 @@ def _as_task(
 ) -> Task[[], Any]:
     """Make the Prefect task of one stage; the graph travels in the closure, not as an argument."""
 
-    def bring_up_to_date() -> State[Outcome]:
+    def bring_up_to_date() -> State[Done]:
         with Progress(step.name, get_run_logger()) as progress:
-            outcome = graph.bring_up_to_date(step, progress.line, force=force)
-            if step.name == lineage.LAST and outcome is not Outcome.RAN and not _complete(find()):
+            done = graph.bring_up_to_date(step, progress.line, force=force)
+            if step.name == lineage.LAST and not done.ran and not _complete(find()):
                 progress.line("the MLflow store does not hold this result: recording it again")
-                outcome = graph.bring_up_to_date(step, progress.line, force=True)
-        name = "Completed" if outcome is Outcome.RAN else "Cached"
-        return Completed(name=name, message=step.output_hash, data=outcome)
+                done = graph.bring_up_to_date(step, progress.line, force=True)
+        name = "Completed" if done.ran else "Cached"
+        return Completed(name=name, message=done.output, data=done)
 
     return task(
         name=step.name,

@@ -57,8 +57,8 @@ def project(tmp_path: Path, environment, monkeypatch: pytest.MonkeyPatch) -> Pat
 def walk(**options) -> tuple[list[Outcome], list[str]]:
     lines: list[str] = []
     graph = Graph()
-    outcomes = [graph.bring_up_to_date(step, lines.append, **options) for step in graph.steps]
-    return outcomes, lines
+    done = [graph.bring_up_to_date(step, lines.append, **options) for step in graph.steps]
+    return [each.outcome for each in done], lines
 
 
 def repro(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -166,7 +166,17 @@ def test_foreseeing_hides_no_change(project: Path):
     (project / "params.yaml").write_text("size: 3\n")
     graph = Graph()
     graph.lineage()
-    assert graph.bring_up_to_date(graph.steps[0], print) is Outcome.RAN
+    assert graph.bring_up_to_date(graph.steps[0], print).ran
+
+
+def test_a_second_try_does_not_take_the_old_result_for_the_new(project: Path):
+    walk()
+    (project / "given.txt").write_text("other")
+    (project / "draw.py").write_text("raise SystemExit(75)")
+    graph = Graph()
+    for _ in range(2):
+        with pytest.raises(CommandError):
+            graph.bring_up_to_date(graph.steps[0], print)
 
 
 @pytest.mark.parametrize("changed", ["given.txt", "count.py", "params.yaml", "dvc.yaml"])
