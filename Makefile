@@ -12,7 +12,7 @@ train: .venv/run ## bring the model up to date and register it (a Prefect flow)
 	python -m flows train
 
 test: .venv/dev ## run the tests
-	pytest
+	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 repro: .venv/run ## rebuild the same without Prefect
 	dvc repro

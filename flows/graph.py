@@ -175,7 +175,12 @@ class Graph:
         except VerbatimError:
             raise
         except Exception as error:  # remote stores raise kinds of their own
-            raise StageError(f"{name}: {error}") from error
+            raise StageError(
+                f"{name}: what it reads and writes must be within reach "
+                f"(got {type(error).__name__}: {error})\n"
+                "next: check the places named in params.yaml, such as ingest.source, and for "
+                "remote ones the credentials in the environment"
+            ) from error
 
 
 def _step(stage: PipelineStage) -> Step:

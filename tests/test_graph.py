@@ -10,7 +10,7 @@ import pytest
 
 from flows.graph import CommandError, Graph, Outcome
 from tasks import lineage
-from tasks.errors import ParamsError
+from tasks.errors import ParamsError, StageError
 
 PIPELINE = """\
 stages:
@@ -186,6 +186,12 @@ def test_lineage_key_changes_with_every_cause(project: Path, changed: str):
     edits = {"params.yaml": "size: 5\n", "dvc.yaml": text.replace("python draw", "python -B draw")}
     (project / changed).write_text(edits.get(changed, text + "\n"))
     assert Graph().lineage().key != before
+
+
+def test_a_missing_input_is_named(project: Path):
+    (project / "given.txt").unlink()
+    with pytest.raises(StageError, match=r"draw: .*given\.txt[\s\S]*next: check"):
+        Graph().lineage()
 
 
 def test_unresolved_parameter_is_a_params_error(project: Path):

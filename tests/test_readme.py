@@ -40,7 +40,7 @@ def test_shell_blocks_run(trained: Path, environment):
     (trained / ".venv").symlink_to(ROOT / ".venv")
     assert BLOCKS[:2] == ["make train\n", "make test\n"]
     for block in BLOCKS:
-        script = block.replace("make test", "make --dry-run test | grep -x pytest")
+        script = block.replace("make test", "make --dry-run test | grep ^pytest")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=trained,
