@@ -4,8 +4,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help train test repro lint format types lock bench clean
-help: ## list the commands
+.PHONY: help train test repro lint types format lock bench clean
+help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 train: .venv/run ## bring the model up to date and register it (a Prefect flow)
@@ -17,18 +17,20 @@ test: .venv/dev ## run the tests
 repro: .venv/run ## rebuild the same without Prefect
 	dvc repro
 
-lint: .venv/dev ## check style, types and layers
+lint: types ## check style, types and layers
 	ruff check
 	ruff format --check
+
+types: .venv/dev
 	mypy
 
 format: .venv/dev ## format the code
 	ruff check --fix-only
 	ruff format
 
-lock: .venv/run ## settle the versions in pyproject.toml anew: both lock files
-	$(UV) compile $(LOCKED) --upgrade pyproject.toml -o requirements.lock
-	$(UV) compile $(LOCKED) --upgrade --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+lock: $(BIN)/uv ## settle the versions of pyproject.toml in both lock files (UPGRADE=--upgrade: newest)
+	$(UV) compile $(LOCKED) $(UPGRADE) pyproject.toml -o requirements.lock
+	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
 
 bench: .venv/dev ## measure what orchestration costs
 	python -m bench.overhead

@@ -21,6 +21,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from tasks import files
+
 ROUNDS = 5
 ROOT = Path(__file__).parent.parent
 MADE = ["lake", "ingest", "validate", "featurize", "train", "evaluate", "register"]
@@ -61,9 +63,7 @@ def forget(checkout: Path) -> None:
 
 def timed(command: str, checkout: Path, environment: dict[str, str]) -> float:
     """Run a command to its end and give its wall seconds; stop if it fails."""
-    import yaml
-
-    pins = yaml.safe_load((checkout / "params.yaml").read_text())["pins"]
+    pins = files.read_yaml(checkout / "params.yaml")["pins"]
     started = time.perf_counter()
     done = subprocess.run(
         ["/bin/sh", "-c", command.format(pins=pins)],

@@ -5,22 +5,37 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tasks.errors import VerbatimError
+from tasks.errors import StageError, VerbatimError
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Bring the model of this checkout up to date, evaluate it and register it."""
     from flows import preflight
 
-    settings = list(arguments.set)
-    if arguments.dataset_version:
-        settings.append(f"ingest.dataset_version={_version(arguments.dataset_version)}")
-    preflight.override(settings)
+    preflight.override(arguments.set)
+    if arguments.dataset_version is not None:
+        preflight.override([f"ingest.dataset_version={_version(arguments.dataset_version)}"])
     preflight.check()
     from flows.training import training  # Prefect takes two seconds; wrong parameters should not
 
+    _reach_server()
     state = training(force=arguments.force, return_state=True)
     return 0 if state.is_completed() else 1
+
+
+def _reach_server() -> None:
+    """Raise StageError if a Prefect server was asked for and does not answer."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    if (address := PREFECT_API_URL.value()) is None:
+        return  # a temporary server will be started
+    with get_client(sync_client=True) as client:
+        if (reason := client.api_healthcheck()) is not None:
+            raise StageError(
+                f"PREFECT_API_URL: a Prefect server must answer at {address} (got {reason})\n"
+                "next: `prefect server start`, or `unset PREFECT_API_URL` for a temporary one"
+            )
 
 
 def _version(wanted: str) -> str:

@@ -8,19 +8,15 @@ would cost about a second a stage.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import CheckoutError, DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import plan_repro
 from dvc.stage import PipelineStage
@@ -28,14 +24,13 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.decorators import rwlocked, unlocked_repo
 from dvc.stage.run import prepare_kwargs
 
+from flows import process
 from tasks import lineage
 from tasks.errors import ParamsError, StageError, VerbatimError
 
 LOCK = Path("dvc.lock")
 FAILED = Path(".verbatim/failed")
 """Where what a failed stage wrote is kept when its last good outputs are put back."""
-TAIL = 30
-SHELL_SIGNAL = 128
 
 
 class Outcome(StrEnum):
@@ -44,40 +39,6 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     RESTORED = "restored"
     RAN = "ran"
-
-
-class CommandError(StageError):
-    """A stage's command ended with a status other than zero.
-
-    status  exit status, negative or above 128 if a signal ended it
-    """
-
-    def __init__(self, stage: str, status: int, tail: list[str]) -> None:
-        self.stage, self.status, self.tail = stage, status, tail
-        super().__init__(f"{stage}: {self.reason}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.stage, self.status, self.tail)
-
-    @property
-    def killed(self) -> bool:
-        """Whether a signal ended the command, as the out-of-memory killer does."""
-        return self.signal > 0
-
-    @property
-    def signal(self) -> int:
-        """The number of the signal that ended the command (a shell adds 128 to it), or 0."""
-        return -self.status if self.status < 0 else max(self.status - SHELL_SIGNAL, 0)
-
-    @property
-    def reason(self) -> str:
-        """The error the stage printed, or how its process ended."""
-        if self.killed:
-            name = signal.Signals(self.signal).name
-            return f"killed by {name}; if memory ran out, free some and run again"
-        starts = [at for at, line in enumerate(self.tail) if line.split(":")[0].endswith("Error")]
-        lines = self.tail[starts[-1] :] if starts else self.tail[-5:]
-        return "\n".join(lines) or f"ended with status {self.status}"
 
 
 @dataclass(frozen=True)
@@ -117,11 +78,6 @@ class Graph:
         except DvcException as error:
             raise ParamsError(f"dvc.yaml: must be readable with params.yaml ({error})") from error
 
-    def changed(self, step: Step) -> bool:
-        """Ask DVC whether the stage must be brought up to date."""
-        with self._stage(step.name) as stage:
-            return bool(stage.changed())
-
     def bring_up_to_date(
         self, step: Step, emit: Callable[[str], None], *, force: bool = False
     ) -> Done:
@@ -130,6 +86,7 @@ class Graph:
         Raises CommandError if the command fails, StageError if DVC refuses.
         """
         with self._stage(step.name) as stage:
+            shutil.rmtree(FAILED / step.name, ignore_errors=True)
             if not force and not stage.changed():
                 outcome = Outcome.UNCHANGED
             elif _reproduce(stage, emit, force=force):
@@ -154,13 +111,15 @@ class Graph:
     def put_back(self, lock: bytes, names: list[str]) -> None:
         """Return `dvc.lock` and the outputs of the named stages to what `lock` says.
 
-        What the last of them had written is kept below `.verbatim/failed/`.
+        What the last of them had written is kept below `.verbatim/failed/`. An output never made
+        here, as in a fresh clone, is absent afterwards.
         """
         with self._stage(names[-1]) as failed:
             for out in failed.outs:
                 _keep(Path(out.fs_path), FAILED / names[-1])
-        LOCK.write_bytes(lock)
-        Repo(self.repo.root_dir).checkout(targets=names, force=True)
+            LOCK.write_bytes(lock)
+        with suppress(CheckoutError):
+            Repo(self.repo.root_dir).checkout(targets=names, force=True)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[PipelineStage]:
@@ -227,41 +186,8 @@ def _restore(stage: PipelineStage) -> bool:
 def _execute(stage: PipelineStage, emit: Callable[[str], None]) -> None:
     commands = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
     settings = prepare_kwargs(stage)
-    search = [str(Path(sys.executable).parent), settings["env"].get("PATH", "")]
-    environment = {
-        **settings["env"],
-        "PATH": os.pathsep.join(search),
-        "PYTHONUNBUFFERED": "1",
-    }
-    for command in commands:
-        status, tail = _run(command, settings["cwd"], environment, emit)
-        if status:
-            raise CommandError(stage.addressing, status, tail)
-
-
-def _run(
-    command: str, folder: str, environment: dict[str, str], emit: Callable[[str], None]
-) -> tuple[int, list[str]]:
-    """Run a command in a process group of its own, so that nothing of it outlives this call."""
-    tail: list[str] = []
-    with subprocess.Popen(
-        ["/bin/sh", "-c", command],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            for line in process.stdout or []:
-                tail = [*tail[-TAIL:], line.rstrip("\n")]
-                emit(tail[-1])
-            return process.wait(), tail
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+    place = {"folder": settings["cwd"], "environment": settings["env"]}
+    process.run(stage.addressing, commands, **place, emit=emit)
 
 
 def _keep(made: Path, kept: Path) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.exceptions import DvcException
 from dvc.utils.hydra import apply_overrides
 
-from tasks import params
+from tasks import files, params
 from tasks.errors import ParamsError
 
 GRAPH = Path("dvc.yaml")
@@ -25,11 +25,12 @@ def override(settings: list[str], path: Path = params.FILE) -> None:
     """
     if not settings:
         return
-    before = path.read_bytes() if path.exists() else b""
+    params.load(path)
+    before = path.read_bytes()
     try:
         _apply(settings, path)
         check(path)
-    except ParamsError:
+    except BaseException:
         path.write_bytes(before)
         raise
 
@@ -48,22 +49,21 @@ def _apply(settings: list[str], path: Path) -> None:
 def check(path: Path = params.FILE, graph: Path = GRAPH) -> dict[str, Any]:
     """Validate every section that any stage takes; give the values by name.
 
-    Raises ParamsError with one line for each wrong, missing or unused key, all at once.
+    A stage of another making than `tasks/` may take any key that it declares in `graph`. Raises
+    ParamsError with one line for each wrong, missing or unused key, all at once.
     """
     written = params.load(path)
-    text = graph.read_text(encoding="utf-8")
     wanted: dict[str, Any] = {}
-    for stage in yaml.safe_load(text)["stages"]:
-        wanted |= params.wanted_by(importlib.import_module(f"tasks.{stage}").run)
+    declared = set(re.findall(r"\$\{\s*(\w+)", graph.read_text(encoding="utf-8")))
+    for name, stage in files.read_yaml(graph)["stages"].items():
+        declared |= {str(key).split(".")[0] for key in stage.get("params", [])}
+        if find_spec(f"tasks.{name}"):
+            wanted |= params.wanted_by(import_module(f"tasks.{name}").run)
     valid, errors = params.check(written, wanted)
-    interpolated = set(re.findall(r"\$\{\s*(\w+)", text))
-    missing = sorted(interpolated - set(written) - set(wanted))
+    missing = sorted(declared - set(written) - set(wanted))
     errors += [f"{name}: Field required" for name in missing]
-    errors += [
-        f"{name}: no stage uses it; remove it, or correct its name"
-        for name in written
-        if name not in wanted and name not in interpolated
-    ]
+    unused = [name for name in written if name not in declared]
+    errors += [f"{name}: no stage uses it; remove it, or correct its name" for name in unused]
     if errors:
         raise ParamsError("\n".join(f"{path}: {error}" for error in errors))
     return valid

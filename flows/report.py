@@ -76,8 +76,10 @@ class Result:
     @property
     def version(self) -> str:
         """The model version, or why there is none."""
-        if self.record is None or self.record.version is None:
-            return "none: " + ("not recorded" if self.record is None else "the gate failed")
+        if self.record is None:
+            return "none: not recorded"
+        if self.record.version is None:
+            return "none: " + ("not registered" if self.record.passed else "the gate failed")
         return f"{self.model_name}/{self.record.version}"
 
 
@@ -85,9 +87,9 @@ def publish(result: Result) -> None:
     """Make the artifacts of a flow run from what its stages left; only what is there is shown."""
     from tasks import validate
 
-    refused = bool(result.rows) and result.rows[-1].done is None
-    report = (FAILED / "validate" if refused else VALIDATED) / "report.json"
-    if report.exists():
+    kept = FAILED / "validate" / "report.json"
+    report = kept if kept.exists() else VALIDATED / "report.json"
+    if report.exists() and any(row.stage == "validate" for row in result.rows):
         table = validate.rows(files.read_json(report))
         create_table_artifact(table, key="validation", description="Expectations")
     if not result.evaluated:
@@ -105,10 +107,9 @@ def _inline(picture: Path) -> str:
 def markdown(result: Result) -> str:
     """Write the report of one result: metrics with intervals, baselines, gate, record."""
     gate = files.read_json(EVALUATED / "gate.json")
-    run = f"`{result.record.run_id}` in `{uri()}`" if result.record else "none"
     lines = [
         f"# {result.name}",
-        f"Model version: **{result.version}**. MLflow run: {run}.",
+        f"Model version: **{result.version}**. MLflow run: {_link(result.record)}.",
         "The gate passed." if gate["passed"] else "**The gate failed.**",
         _table(("check", "bound", "observed", "passed", "why"), _checks(gate)),
         "## Metrics",
@@ -117,6 +118,15 @@ def markdown(result: Result) -> str:
         _table(("baseline", "ROC AUC", "gain over it", "95 % interval"), _baselines()),
     ]
     return "\n\n".join(lines)
+
+
+def _link(record: Record | None) -> str:
+    if record is None:
+        return "none"
+    if not uri().startswith("http"):
+        return f"`{record.run_id}`, which `mlflow ui --backend-store-uri {uri()}` shows"
+    address = f"{uri()}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+    return f"[{record.run_id}]({address})"
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -19,7 +19,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
 from flows import preflight, report
-from flows.graph import LOCK, CommandError, Done, Graph, Step
+from flows.graph import FAILED, LOCK, Done, Graph, Step
+from flows.process import CommandError
 from flows.progress import Progress
 from flows.report import Row
 from tasks import lineage, tracking
@@ -57,8 +58,12 @@ def training(*, force: bool = False) -> State[Any]:
     register = values["register"]
 
     def find() -> Record | None:
-        names = {"experiment": register.experiment, "model_name": register.model_name}
-        return tracking.find(origin.key, **names)
+        return tracking.find(
+            origin.key,
+            experiment=register.experiment,
+            model_name=register.model_name,
+            alias=register.stage,
+        )
 
     rows: list[Row] = []
     failure = _walk(graph, rows, force=force, find=find)
@@ -81,9 +86,11 @@ def _walk(
             rows.append(Row(step.name, state.result(), seconds))
             continue
         rows.append(Row(step.name, None, seconds))
+        failure = str(state.result(raise_on_failure=False))
         if step.guards and before is not None:
             graph.put_back(before, [row.stage for row in rows])
-        return str(state.result(raise_on_failure=False))
+            failure += f"\nall is as it was; what the stage wrote is in {FAILED / step.name}"
+        return failure
     return None
 
 

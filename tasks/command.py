@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import hashlib
 import inspect
 import json
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from tasks import params
-from tasks.errors import StageError, VerbatimError
+from tasks.errors import TemporaryError, VerbatimError
 
 PR_SET_PDEATHSIG = 1
 """The number of this request to the kernel, from linux/prctl.h."""
@@ -41,8 +42,8 @@ def main(run: Callable[..., None], arguments: list[str] | None = None) -> None:
         run(*paths.values(), **params.read(params.wanted_by(run)))
     except VerbatimError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, StageError) else os.EX_DATAERR)
-    _leave_costs(stage, time.perf_counter() - started)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, TemporaryError) else os.EX_DATAERR)
+    _leave_costs(stage, time.perf_counter() - started, digest(list(paths.values())[-1]))
 
 
 def _end_with_parent() -> None:
@@ -66,10 +67,20 @@ def _parser(run: Callable[..., None], stage: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _leave_costs(stage: str, seconds: float) -> None:
-    """Write `.verbatim/costs/<stage>.json`: wall seconds and peak memory in MiB."""
+def digest(folder: Path) -> str:
+    """Hash the files of a folder: SHA-256 over their sorted relative paths and bytes."""
+    found = hashlib.sha256()
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        for part in (str(path.relative_to(folder)).encode(), path.read_bytes()):
+            found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()
+
+
+def _leave_costs(stage: str, seconds: float, outputs: str) -> None:
+    """Write `.verbatim/costs/<stage>.json`: wall seconds, peak memory in MiB, and of what."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     COSTS.mkdir(parents=True, exist_ok=True)
     partial = COSTS / f"{stage}.{os.getpid()}.tmp"
-    partial.write_text(json.dumps({"wall_seconds": seconds, "peak_memory_mib": peak}))
+    costs = {"wall_seconds": seconds, "peak_memory_mib": peak, "outputs": outputs}
+    partial.write_text(json.dumps(costs))
     partial.replace(COSTS / f"{stage}.json")

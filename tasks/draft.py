@@ -38,9 +38,8 @@ def draft(
     if time_column:
         suite += _of_time(frame[time_column], month.height)
     for series in frame.get_columns():
-        known = profile["columns"][series.name]
-        suite += _of_values(series, known)
-        suite += _of_distribution(known, month[series.name], time_column)
+        suite += _of_values(series, profile["columns"][series.name])
+        suite += _of_distribution(profile, month[series.name], time_column)
     return suite
 
 
@@ -139,15 +138,15 @@ def _of_values(series: pl.Series, known: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _of_distribution(
-    known: dict[str, Any], month: pl.Series, time_column: str | None
+    described: dict[str, Any], month: pl.Series, time_column: str | None
 ) -> list[dict[str, Any]]:
     """Expect the mean and the drift to stay, where the last month is near the profile already."""
     column, profile = month.name, parameter("profile")
-    suite = []
+    known, suite = described["columns"][column], []
     if "mean" in known:
         kind = "expect_column_mean_to_be_near_profile"
         suite.append(expectation(kind, column=column, max_shift=MAX_SHIFT, profile=profile))
-    if "shares" in known and month.len() and reference.psi(known, month) <= MAX_PSI / 2:
+    if "shares" in known and month.len() and reference.psi(described, month) <= MAX_PSI / 2:
         kwargs: dict[str, Any] = {"column": column, "max_psi": MAX_PSI, "profile": profile}
         if time_column and month.len() >= FEW_EVENTS:
             before = parameter("dataset_version")

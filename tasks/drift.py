@@ -27,14 +27,26 @@ def of_features(expected: Dataset, actual: Dataset) -> dict[str, float]:
     for position, name in enumerate(expected.names):
         if position < numbers:
             columns = [data.numeric[:, position].astype(np.float64) for data in (expected, actual)]
-            found[name] = psi(columns[0], columns[1])
+            found[name] = psi_of_numbers(columns[0], columns[1])
         else:
             codes = [data.categorical[:, position - numbers] for data in (expected, actual)]
             found[name] = psi_of_codes(codes[0], codes[1])
     return found
 
 
-def psi(expected: Floats, actual: Floats) -> float:
+def psi(expected: NDArray[Any], actual: NDArray[Any]) -> float:
+    """Compute the PSI of two samples by how many rows each has in each bin.
+
+    A bin that is empty in one sample stays finite by half a row more; one empty in both is skipped.
+    """
+    told = (expected > 0) | (actual > 0)
+    first, second = (
+        (counts[told] + 0.5) / (counts[told] + 0.5).sum() for counts in (expected, actual)
+    )
+    return float(((first - second) * np.log(first / second)).sum())
+
+
+def psi_of_numbers(expected: Floats, actual: Floats) -> float:
     """Give the PSI between two samples of one number.
 
     Bins hold equal counts of `expected`, as far as ties allow; NaN has a bin of its own.
@@ -49,7 +61,7 @@ def psi(expected: Floats, actual: Floats) -> float:
         np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
         for values in (expected, actual)
     ]
-    return _index(positions[0], positions[1])
+    return _psi_of_bins(positions[0], positions[1])
 
 
 def psi_of_codes(expected: NDArray[Any], actual: NDArray[Any]) -> float:
@@ -62,16 +74,13 @@ def psi_of_codes(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     own = commonest[: _bins(expected, actual) - 1]
     position = np.full(codes, len(own))
     position[own] = np.arange(len(own))
-    return _index(position[expected], position[actual])
+    return _psi_of_bins(position[expected], position[actual])
 
 
 def _bins(expected: NDArray[Any], actual: NDArray[Any]) -> int:
     return min(max(min(len(expected), len(actual)) // ROWS_PER_BIN, 2), MOST_BINS)
 
 
-def _index(expected: NDArray[Any], actual: NDArray[Any]) -> float:
-    """Compute the PSI of bin numbers; half a row more in each bin keeps an empty one finite."""
+def _psi_of_bins(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     bins = 1 + int(max(expected.max(initial=0), actual.max(initial=0)))
-    counts = [np.bincount(sample, minlength=bins) + 0.5 for sample in (expected, actual)]
-    first, second = (count / count.sum() for count in counts)
-    return float(((first - second) * np.log(first / second)).sum())
+    return psi(np.bincount(expected, minlength=bins), np.bincount(actual, minlength=bins))

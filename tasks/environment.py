@@ -35,6 +35,12 @@ def describe(lock: Path = LOCK) -> dict[str, str]:
     }
 
 
+def git_commit() -> str:
+    """Give the commit that the image was built from; "" outside an image, or if none was told."""
+    told = os.environ.get("VERBATIM_GIT_COMMIT", "")
+    return "" if told == "unknown" else told
+
+
 def cpu(facts: Path = Path("/proc/cpuinfo")) -> str:
     """Give the CPU's model name, or its architecture where Linux does not tell."""
     named = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE)

@@ -24,5 +24,5 @@ class StageError(VerbatimError):
     """A stage's process ended without finishing its work."""
 
 
-class ReproductionError(VerbatimError):
-    """What was rebuilt differs from what was recorded."""
+class TemporaryError(StageError):
+    """Something outside failed that may be back when tried again."""

@@ -130,7 +130,7 @@ def judge(
         roc_auc=measured["test"]["roc_auc"],
         baseline=others[name].words,
         gain=compared[name]["gain"],
-        score_drift=None if past is None else drift.psi(past.score, test.score),
+        score_drift=None if past is None else drift.psi_of_numbers(past.score, test.score),
         feature_drift=drifted,
     )
     rows = {name: measured[name] for name in parts}

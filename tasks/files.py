@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 DIGITS = 6
-"""Significant decimals kept of a float in a JSON output: far above noise, below the last bits."""
+"""Decimal places kept of a float in a JSON output: far above noise, below the last bits."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -25,6 +27,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML 1.2 file by the parser that DVC uses, so that both see the same values.
+
+    Raises ValueError if it is not YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def rounded(value: Any) -> Any:

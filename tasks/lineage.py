@@ -2,7 +2,7 @@
 
 The lineage key is the SHA-256 of every command, parameter in use, code and source-data hash that
 leads to the model; outputs are left out because they follow from these. `register` reads it back
-from `dvc.lock`; the training flow computes the same key from the graph before anything has run.
+from `dvc.lock`; the training flow foresees the same key from the graph before anything has run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tasks import files
 
 LAST = "register"
 """The stage that records the result, and so is not part of what determines it."""
@@ -78,8 +78,9 @@ def run_name(intent: str, model: str, lineage: Lineage) -> str:
 
 def read(lock: Path = Path("dvc.lock")) -> Lineage:
     """Read the lineage of the result that `lock` describes; `register` itself may be absent."""
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
-    before = {name: stage for name, stage in stages.items() if name != LAST}
+    locked = files.read_yaml(lock)["stages"]
+    wanted = files.read_yaml(lock.with_name("dvc.yaml"))["stages"]  # a lock keeps what was removed
+    before = {name: locked[name] for name in wanted if name != LAST}
     outputs = {
         out["path"]: content_hash(out) for stage in before.values() for out in stage.get("outs", [])
     }

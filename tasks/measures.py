@@ -71,13 +71,12 @@ def expect_column_drift_to_be_at_most(
 
     Without a time column the whole table is compared. Months before the first event are skipped.
     """
-    known = profile["columns"][column]
     if not time_column:
-        drift = reference.psi(known, frame[column]) if frame.height else float("inf")
+        drift = reference.psi(profile, frame[column]) if frame.height else float("inf")
         return Verdict(drift <= max_psi, f"PSI {drift:.4f}")
     parts = last_months(frame, time_column, before, months)
     drifts = [
-        (reference.psi(known, part[column]) if part.height else float("inf"), first)
+        (reference.psi(profile, part[column]) if part.height else float("inf"), first)
         for first, part in parts
     ]
     worst, first = max(drifts, default=(float("inf"), None))

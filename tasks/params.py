@@ -7,14 +7,15 @@ as the keyword-only arguments of its `run`; `read` turns the file into just thes
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from tasks import files
 from tasks.errors import ParamsError
 
 FILE = Path("params.yaml")
@@ -44,14 +45,14 @@ def load(path: Path = FILE) -> dict[str, Any]:
     which DVC cannot track.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = files.read_yaml(path)
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: must exist in the folder you run from (got {Path.cwd()}); "
             "change to the repository's root"
         ) from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: must be YAML ({error})") from None
+    except ValueError as error:
+        raise ParamsError(f"{path}: must be YAML (got {error})") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: must be a mapping of sections (got {type(values).__name__})")
     if dates := _dates(values):
@@ -74,7 +75,11 @@ def _dates(branch: Any, key: str = "") -> list[tuple[str, date]]:
 
 
 def check(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Validate the `wanted` keys of `values`; give the valid ones and a line for each wrong one."""
+    """Validate the `wanted` keys of `values`; give the valid ones and a line for each wrong one.
+
+    The rules are those of strict JSON: "50" and true are no numbers, a date is an ISO string, and a
+    tuple is a list.
+    """
     valid: dict[str, Any] = {}
     errors: list[str] = []
     for name, kind in wanted.items():
@@ -82,7 +87,8 @@ def check(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[st
             errors.append(f"{name}: Field required")
             continue
         try:
-            valid[name] = TypeAdapter(kind).validate_python(values[name])
+            text = json.dumps(values[name])
+            valid[name] = TypeAdapter(kind).validate_json(text, strict=True)
         except ValidationError as error:
             details = error.errors(include_url=False)
             errors += [_line(name, detail, values[name]) for detail in details]

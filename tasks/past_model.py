@@ -22,10 +22,17 @@ from tasks.errors import StageError
 _SCORE = """
 import sys
 import mlflow, numpy, polars
-model, rows, scores = sys.argv[1:]
+uri, rows, scores = sys.argv[1:]
 frame = polars.read_parquet(rows, hive_partitioning=False).to_pandas()
-numpy.save(scores, mlflow.pyfunc.load_model(model).predict(frame))
+model = mlflow.pyfunc.load_model(uri)
+schema = model.metadata.get_input_schema()
+if schema is None or not schema.has_input_names():
+    sys.exit("a model that does not name its columns")
+if missing := [name for name in schema.input_names() if name not in frame]:
+    sys.exit(f"a model that also learned from {', '.join(missing)}")
+numpy.save(scores, model.predict(frame))
 """
+"""Names are compared first, because the model takes nulls for the columns that it is not sent."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,11 @@ class PastModel:
     def predict(self, frame: pl.DataFrame) -> NDArray[np.float64]:
         """Give the probability of target = 1 for raw example columns: float64 [rows].
 
-        Raises StageError if the store has no such model, or it cannot score these columns.
+        Columns that it did not learn from are left aside.
+        Raises StageError if the store has no such model, it learned from columns that are not
+        there, or does not give one score for each row.
         """
-        file = store.database()
-        if file is not None and file.exists():
-            store.follow_move(file)
+        store.follow_move()
         with tempfile.TemporaryDirectory() as folder:
             rows, scores = Path(folder, "rows.parquet"), Path(folder, "scores.npy")
             files.write_parquet(rows, frame)
@@ -55,9 +62,15 @@ class PastModel:
                 check=False,
             )
             if answer.returncode != 0:
-                reason = (answer.stderr.strip().splitlines() or ["no output"])[-1]
-                raise StageError(
-                    f"{store.uri()}: run {self.run_id!r} must hold a model of these columns "
-                    f"(got: {reason})\nnext: choose a run from `mlflow ui`"
-                )
-            return np.asarray(np.load(scores, allow_pickle=False), np.float64)
+                raise self._unfit((answer.stderr.strip().splitlines() or ["no output"])[-1])
+            found = np.asarray(np.load(scores, allow_pickle=False), np.float64)
+        if found.shape != (len(frame),):
+            raise self._unfit(f"scores of shape {found.shape} for {len(frame)} rows")
+        return found
+
+    def _unfit(self, got: str) -> StageError:
+        return StageError(
+            f"{store.uri()}: run {self.run_id!r} must hold a model of these columns (got: {got})\n"
+            "next: choose a run of the same recipe from `mlflow ui`, "
+            "or set evaluate.baseline_run_id to null"
+        )

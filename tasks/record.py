@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import command, files, lineage, store
+from tasks import command, environment, files, lineage, seeds, store
 from tasks.lineage import Commit, Lineage
 
 Metric = tuple[str, float, int]
 """Name, value, step."""
+
+PURPOSES = ("split", "train", "bootstrap")
+"""What the stages derive seeds for."""
+
+FOLDERS = {"sample": "lake"}
+"""The output folders that are not named like their stage."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Folders:
 class Facts:
     """What the stages before left behind, as it is recorded.
 
-    costs          stage -> what it measured of itself; a stage that came from the cache has none
+    costs          stage -> what it measured of itself; none where another content was last made
     snapshot_md5   hash of the data; `preprocessing_sha256` of encoder, roles and split together
     """
 
@@ -76,6 +82,7 @@ def parameters(facts: Facts) -> dict[str, Any]:
     }
     return {
         **facts.lineage.parameters,
+        **derived_seeds(facts.lineage.parameters),
         **{
             f"learner.{name}": value
             for name, value in facts.learner.items()
@@ -83,6 +90,11 @@ def parameters(facts: Facts) -> dict[str, Any]:
         },
         **{f"data.{name}": value for name, value in data.items()},
     }
+
+
+def derived_seeds(parameters: Mapping[str, Any]) -> dict[str, int]:
+    """Give the seed of each purpose, as the stages derive them."""
+    return {f"seeds.{name}": seeds.derive(parameters["seed"], name) for name in PURPOSES}
 
 
 def metrics(facts: Facts) -> list[Metric]:
@@ -136,16 +148,30 @@ def read(folders: Folders) -> Facts:
         metrics=files.read_json(folders.evaluate / "metrics.json"),
         baselines=files.read_json(folders.evaluate / "baselines.json"),
         gate=files.read_json(folders.evaluate / "gate.json"),
-        costs={
-            path.stem: files.read_json(path)
-            for path in sorted(command.COSTS.glob("*.json"))
-            if path.stem != lineage.LAST  # which is still at work; what it left is an older call's
-        },
+        costs=costs(folders.ingest.parent),
         snapshot_md5=digest("md5", [folders.ingest / "snapshot.parquet"]),
         preprocessing_sha256=digest("sha256", [encoder, examples]),
         lineage=lineage.read(),
-        commit=lineage.commit(),
+        commit=commit(),
     )
+
+
+def costs(data: Path) -> dict[str, dict[str, float]]:
+    """Read what each stage measured when it made what now lies in its folder below `data`."""
+    found = {}
+    for path in sorted(command.COSTS.glob("*.json")):
+        cost = files.read_json(path)
+        made = data / FOLDERS.get(path.stem, path.stem)
+        # `register` itself is still at work: what it left is an older call's.
+        if path.stem != lineage.LAST and cost.pop("outputs", None) == command.digest(made):
+            found[path.stem] = cost
+    return found
+
+
+def commit() -> Commit:
+    """Ask git where this folder stands, or the image where git knows nothing of it."""
+    known = lineage.commit()
+    return known if known.sha else replace(known, sha=environment.git_commit())
 
 
 def digest(algorithm: str, paths: Iterable[Path]) -> str:

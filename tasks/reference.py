@@ -13,14 +13,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import files
+from tasks import drift, files
 from tasks.errors import DataValidationError
 
 MAX_NAMES = 20
 """A column with more distinct values than this is free text or a key: it has no distribution."""
-
-SMALLEST_SHARE = 1e-4
-"""An empty bin counts as this share, so that the index stays finite."""
 
 
 def describe(frame: pl.DataFrame) -> dict[str, Any]:
@@ -48,18 +45,14 @@ def load(file: Path) -> dict[str, Any]:
     )
 
 
-def psi(column: dict[str, Any], series: pl.Series) -> float:
-    """Compute the stability index of a column against its profile: 0 if equal, 0.25 if far.
-
-    sum((actual - expected) * ln(actual / expected)) over the bins of the profile.
-    """
+def psi(profile: dict[str, Any], series: pl.Series) -> float:
+    """Compute the stability index of a column against its profile, over the profile's bins."""
+    column = profile["columns"][series.name]
     if "edges" in column:
-        observed = _number_shares(_numbers(series), column["edges"], series.len())
+        observed = _number_counts(_numbers(series), column["edges"], series.len())
     else:
-        observed = _name_shares(series, column["names"])
-    expected = np.maximum(column["shares"], SMALLEST_SHARE)
-    actual = np.maximum(observed, SMALLEST_SHARE)
-    return float(np.sum((actual - expected) * np.log(actual / expected)))
+        observed = _name_counts(series, column["names"])
+    return drift.psi(np.array(column["shares"]) * profile["rows"], np.array(observed))
 
 
 def mean_and_deviation(series: pl.Series) -> tuple[float, float]:
@@ -88,14 +81,14 @@ def _number_profile(series: pl.Series) -> dict[str, Any]:
     values = _numbers(series)
     deciles = np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf")
     edges = sorted({_short(edge) for edge in deciles.tolist()})
-    shares = _number_shares(values, edges, series.len())
+    counts = _number_counts(values, edges, series.len())
     return {
         "min": _short(values.min()),
         "max": _short(values.max()),
         "mean": _short(mean),
         "deviation": _short(deviation),
         "edges": edges,
-        "shares": [_short(share) for share in shares],
+        "shares": _shares(counts),
     }
 
 
@@ -103,21 +96,25 @@ def _name_profile(series: pl.Series) -> dict[str, Any]:
     names = series.drop_nulls().cast(pl.String).unique().sort().to_list()
     if not 0 < len(names) <= MAX_NAMES:
         return {}
-    return {"names": names, "shares": [_short(share) for share in _name_shares(series, names)]}
+    return {"names": names, "shares": _shares(_name_counts(series, names))}
 
 
-def _number_shares(values: NDArray[np.float64], edges: list[float], rows: int) -> list[float]:
-    """Shares of the bins (.., edge], then of what is missing or not finite."""
+def _number_counts(values: NDArray[np.float64], edges: list[float], rows: int) -> list[int]:
+    """Rows in the bins (.., edge], then those of what is missing or not finite."""
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    return [count / rows for count in [*counts.tolist(), rows - values.size]]
+    return [*counts.tolist(), rows - values.size]
 
 
-def _name_shares(series: pl.Series, names: list[str]) -> list[float]:
-    """Shares of the known names, then of all other names, then of what is missing."""
+def _name_counts(series: pl.Series, names: list[str]) -> list[int]:
+    """Rows of each known name, then of all other names, then of what is missing."""
     values = series.cast(pl.String)
     counts = [int((values == name).sum()) for name in names]
     others = values.len() - values.null_count() - sum(counts)
-    return [count / values.len() for count in [*counts, others, values.null_count()]]
+    return [*counts, others, values.null_count()]
+
+
+def _shares(counts: list[int]) -> list[float]:
+    return [_short(count / sum(counts)) for count in counts]
 
 
 def _numbers(series: pl.Series) -> NDArray[np.float64]:

@@ -218,7 +218,7 @@ def run(  # noqa: PLR0917 - the folders of the stages, in their order
     )
     facts = record.read(folders)
     name = lineage.run_name(register.intent, facts.learner["model"], facts.lineage)
-    with tracking.alone():
+    with tracking.alone(), store.reachable():
         run_id = found_or_written(name, facts, folders, register)
         if not facts.gate["passed"]:
             raise GateError(failed_checks(facts.gate, name))
@@ -231,7 +231,12 @@ def run(  # noqa: PLR0917 - the folders of the stages, in their order
 
 def found_or_written(name: str, facts: Facts, folders: Folders, register: Register) -> str:
     """Give the id of the run that holds this content; record it if there is none."""
-    found = tracking.find(facts.key, experiment=register.experiment, model_name=register.model_name)
+    found = tracking.find(
+        facts.key,
+        experiment=register.experiment,
+        model_name=register.model_name,
+        alias=register.stage,
+    )
     if found is None:
         return write(name, facts, folders, register)
     tracking.rename(found.run_id, name, {"intent": register.intent})

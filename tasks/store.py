@@ -7,10 +7,14 @@ lie next to it, in `mlartifacts`. Importing MLflow takes seconds, a query a mill
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tasks.errors import TemporaryError, VerbatimError
 
 DEFAULT = "sqlite:///mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -35,17 +39,21 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run, and the version of the registered model that was made of it, if any."""
+    """A finished run, and the version of the registered model that was made of it, if any.
+
+    aliased   whether the alias that was asked for points to this version
+    """
 
     run_id: str
     experiment_id: str
     passed: bool
     version: int | None
+    aliased: bool
 
     @property
     def complete(self) -> bool:
         """Tell whether nothing is left to do: a model that failed the gate gets no version."""
-        return self.version is not None or not self.passed
+        return (self.version is not None and self.aliased) or not self.passed
 
 
 def uri() -> str:
@@ -71,15 +79,54 @@ def artifacts() -> str | None:
 
 
 def holds(artifact_uri: str) -> bool:
-    """Tell whether a local folder of artifacts exists; of a remote one it is assumed."""
-    return not artifact_uri.startswith("/") or Path(artifact_uri).is_dir()
+    """Tell whether a local folder of artifacts exists; of a remote one it is assumed.
+
+    It may also have moved along with the store: to the same place below the new `mlartifacts`.
+    """
+    if not artifact_uri.startswith("/") or Path(artifact_uri).is_dir():
+        return True
+    new, place = artifacts(), artifact_uri.rpartition(f"/{ARTIFACTS}/")[2]
+    return new is not None and Path(new, place).is_dir()
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Raise TemporaryError for what MLflow raises because the store does not answer now."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, VerbatimError) or not _may_pass(error):
+            raise
+        raise TemporaryError(
+            f"{uri()}: must answer (got: {error})\n"
+            "next: start the MLflow server, or end what holds the store, and try again"
+        ) from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Look for the cause: no connection, a locked file, or a server that says "not now"."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConnectionError | TimeoutError | socket.gaierror) or _is_busy(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    said = getattr(error, "error_code", None)
+    return database() is None and said == "TEMPORARILY_UNAVAILABLE"
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Tell whether SQLite gave up waiting for another process."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return bool(code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 _FINISHED = """
     SELECT run.run_uuid, run.experiment_id, run.artifact_uri, gate.value, (
         SELECT max(version) FROM model_versions
         WHERE run_id = run.run_uuid AND name = :model_name
-          AND current_stage <> 'Deleted_Internal')
+          AND current_stage <> 'Deleted_Internal'), (
+        SELECT version FROM registered_model_aliases
+        WHERE name = :model_name AND alias = :alias)
     FROM runs AS run
     JOIN experiments AS experiment USING (experiment_id)
     JOIN tags AS lineage ON lineage.run_uuid = run.run_uuid AND lineage.key = 'lineage_key'
@@ -90,16 +137,17 @@ _FINISHED = """
 """
 
 
-def find(file: Path, key: str, *, experiment: str, model_name: str) -> Record | None:
+def find(file: Path, key: str, *, experiment: str, model_name: str, alias: str) -> Record | None:
     """Look up the newest finished run with this lineage key whose artifacts are still there.
 
     Raises sqlite3.Error if the file is no store of the MLflow that this was written for.
     """
-    wanted = {"key": key, "experiment": experiment, "model_name": model_name}
+    wanted = {"key": key, "experiment": experiment, "model_name": model_name, "alias": alias}
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-        for run_id, experiment_id, artifact_uri, gate, version in store.execute(_FINISHED, wanted):
+        for run_id, place, artifact_uri, gate, version, aliased in store.execute(_FINISHED, wanted):
             if holds(artifact_uri):
-                return Record(run_id, str(experiment_id), gate == "passed", version)
+                current = version is not None and version == aliased
+                return Record(run_id, str(place), gate == "passed", version, current)
     return None
 
 
@@ -111,20 +159,37 @@ _PATHS = {  # table: column
 }
 
 
-def follow_move(file: Path) -> None:
-    """Tell a store that was moved or copied where its artifacts are now.
+PATIENCE_SECONDS = 5.0
+"""How long to wait for another process that writes to a SQLite store."""
 
-    MLflow makes every local path absolute, and would go on writing into the old folder.
+
+def follow_move() -> None:
+    """Tell a SQLite store that was moved where its artifacts are now.
+
+    MLflow makes every local path absolute, and would go on writing into the old folder. A folder
+    that is still there, or none of this machine, is left as it is: it may be meant.
+    Raises TemporaryError if another process keeps the store locked.
     """
-    new = str(file.with_name(ARTIFACTS))
-    with closing(sqlite3.connect(file)) as store, store:
-        for (old,) in store.execute(
-            "SELECT DISTINCT artifact_location FROM experiments"
-        ).fetchall():
-            if old == new or Path(old).name != ARTIFACTS:
-                continue
-            for table, column in _PATHS.items():
-                moved = f":new || substr({column}, length(:old) + 1)"
-                below = f"substr({column} || '/', 1, length(:old) + 1) = :old || '/'"
-                move = f"UPDATE {table} SET {column} = {moved} WHERE {below}"  # noqa: S608
-                store.execute(move, {"old": old, "new": new})
+    file = database()
+    if file is None or not file.exists() or not file.with_name(ARTIFACTS).is_dir():
+        return
+    try:
+        with closing(sqlite3.connect(file, timeout=PATIENCE_SECONDS)) as store, store:
+            places = store.execute("SELECT DISTINCT artifact_location FROM experiments")
+            for (old,) in places.fetchall():
+                if old.startswith("/") and Path(old).name == ARTIFACTS and not Path(old).exists():
+                    _replace(store, old, str(file.with_name(ARTIFACTS)))
+    except sqlite3.Error as error:  # MLflow itself says what else is wrong with the file
+        if _is_busy(error):
+            raise TemporaryError(
+                f"{file}: must be free to be written (got: {error})\n"
+                "next: end what else writes to it, and try again"
+            ) from error
+
+
+def _replace(store: sqlite3.Connection, old: str, new: str) -> None:
+    for table, column in _PATHS.items():
+        moved = f":new || substr({column}, length(:old) + 1)"
+        below = f"substr({column} || '/', 1, length(:old) + 1) = :old || '/'"
+        move = f"UPDATE {table} SET {column} = {moved} WHERE {below}"  # noqa: S608
+        store.execute(move, {"old": old, "new": new})

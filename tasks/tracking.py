@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,10 @@ from tasks.store import GATE, LINEAGE_KEY, MODEL, Record
 Scores = NDArray[np.float64]
 
 RECORDER = "recorder"
-"""Tag of a run: the process that writes it."""
+"""Tag of a run: the process that writes it, as `host:id`."""
+
+LONGEST_RECORDING_SECONDS = 3600.0
+"""After which a run that another machine left open is taken for broken."""
 
 NAMED_BY_MLFLOW: dict[Any, Any] = {
     selectors.date(): pl.Datetime,
@@ -59,27 +62,29 @@ def connect() -> Any:
     return mlflow
 
 
-def recorded(key: str, *, experiment: str, model_name: str) -> bool:
-    """Tell whether the store holds all that `register` would record for this lineage key."""
-    record = find(key, experiment=experiment, model_name=model_name)
-    return record is not None and record.complete
+def connect_to_write() -> Any:
+    """Connect, and let a store that was moved know its new place first."""
+    store.follow_move()
+    return connect()
 
 
-def find(key: str, *, experiment: str, model_name: str) -> Record | None:
-    """Look up the newest finished run with this lineage key whose artifacts are still there."""
+def find(key: str, *, experiment: str, model_name: str, alias: str) -> Record | None:
+    """Look up the newest finished run with this lineage key whose artifacts are still there.
+
+    Nothing is written. Raises TemporaryError if the store does not answer.
+    """
+    names = {"experiment": experiment, "model_name": model_name, "alias": alias}
     file = store.database()
-    if file is None:
-        return _find(key, experiment, model_name)
-    if not file.exists():
+    if file is not None and not file.exists():
         return None
-    try:
-        store.follow_move(file)
-        return store.find(file, key, experiment=experiment, model_name=model_name)
-    except sqlite3.Error:  # locked, or laid out by another MLflow
-        return _find(key, experiment, model_name)
+    if file is not None:
+        with suppress(sqlite3.Error):  # locked, or laid out by another MLflow
+            return store.find(file, key, **names)
+    with store.reachable():
+        return _find(key, **names)
 
 
-def _find(key: str, experiment: str, model_name: str) -> Record | None:
+def _find(key: str, *, experiment: str, model_name: str, alias: str) -> Record | None:
     client = connect().MlflowClient()
     place = client.get_experiment_by_name(experiment)
     if place is None or place.lifecycle_stage != "active":
@@ -94,7 +99,16 @@ def _find(key: str, experiment: str, model_name: str) -> Record | None:
             versions = [int(version.version) for version in client.search_model_versions(its)]
             passed = run.data.tags.get(GATE) == "passed"
             newest = max(versions, default=None)
-            return Record(run.info.run_id, place.experiment_id, passed, newest)
+            aliased = newest is not None and newest == _aliased(client, model_name, alias)
+            return Record(run.info.run_id, place.experiment_id, passed, newest, aliased)
+    return None
+
+
+def _aliased(client: Any, model_name: str, alias: str) -> int | None:
+    """Give the version that an alias points to."""
+    for model in client.search_registered_models(f"name = '{model_name}'"):
+        if alias in model.aliases:
+            return int(model.aliases[alias])
     return None
 
 
@@ -193,10 +207,11 @@ def recording(
 ) -> Iterator[OpenRun]:
     """Open a run, to end as FINISHED, or as FAILED after any error, interrupt or SIGTERM.
 
-    Runs that killed processes left open are closed as FAILED first, and so is every run that this
-    one replaces.
+    Runs that killed processes left open are closed as FAILED first, and so are those of this key
+    that were killed or lost their artifacts. Two machines that share a server may record the same
+    content at the same time: both runs stay, and the newer one counts.
     """
-    mlflow = connect()
+    mlflow = connect_to_write()
     place = _experiment(mlflow.MlflowClient(), experiment)
     _close_broken(mlflow.MlflowClient(), place, key)
     tags = {LINEAGE_KEY: key, RECORDER: f"{socket.gethostname()}:{os.getpid()}", **tags}
@@ -227,15 +242,39 @@ def _experiment(client: Any, name: str) -> str:
 
 def _close_broken(client: Any, experiment_id: str, key: str) -> None:
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
-    same = f"tags.{LINEAGE_KEY} = '{key}' and attributes.status != 'FAILED'"
-    replaced = client.search_runs([experiment_id], same)
-    for run in [*filter(_is_abandoned, running), *replaced]:
+    ended = client.search_runs(
+        [experiment_id],
+        f"tags.{LINEAGE_KEY} = '{key}' and attributes.status != 'RUNNING' "
+        "and attributes.status != 'FAILED'",
+    )
+    for run in [*filter(_is_abandoned, running), *filter(_is_lost, ended)]:
         client.set_terminated(run.info.run_id, "FAILED")
 
 
+def _is_lost(run: Any) -> bool:
+    return run.info.status == "KILLED" or not store.holds(run.info.artifact_uri)
+
+
 def _is_abandoned(run: Any) -> bool:
+    """Tell whether the process that recorded a run is gone.
+
+    Of another machine's process only the age of its run is known; if it lives after all, it ends
+    its run as FINISHED. Machines are told apart by host name, so containers that share a server
+    must not share one. A process id that is in use again keeps a run open.
+    """
     host, _, process = run.data.tags.get(RECORDER, "").partition(":")
-    return host == socket.gethostname() and not Path("/proc", process).exists()
+    if host == socket.gethostname():
+        return not _is_alive(int(process))
+    age_seconds = time.time() - run.info.start_time / 1000
+    return bool(host) and age_seconds > LONGEST_RECORDING_SECONDS
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # but another user's
+    return True
 
 
 def rename(run_id: str, name: str, tags: Mapping[str, str]) -> None:
@@ -250,8 +289,7 @@ def release(
     run_id: str, *, model_name: str, alias: str, tags: Mapping[str, str], description: str
 ) -> int:
     """Make a version of the run's model unless there is one, point the alias to it; give it."""
-    mlflow = connect()
-    client = mlflow.MlflowClient()
+    client = connect_to_write().MlflowClient()
     its = f"name = '{model_name}' and run_id = '{run_id}'"
     versions = [int(version.version) for version in client.search_model_versions(its)]
     if not versions:

@@ -112,6 +112,12 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A fresh clone, so to speak: nothing has run in it."""
+    return copy_checkout(tmp_path / "checkout")
+
+
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a command run in a checkout: this Python first, nothing of the user's."""

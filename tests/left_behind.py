@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import polars as pl
 import pytest
 import yaml
 
-from tasks import files, store
+from tasks import command, files, store
 from tasks.encoder import Encoder
 from tasks.examples import Columns
 from tasks.models.trees import Trees
@@ -49,7 +51,11 @@ REGISTER = {
     "batch_rows": 20,
     "latency_calls": 3,
 }
-ASKED = {"experiment": REGISTER["experiment"], "model_name": REGISTER["model_name"]}
+ASKED = {
+    "experiment": REGISTER["experiment"],
+    "model_name": REGISTER["model_name"],
+    "alias": REGISTER["stage"],
+}
 MLFLOW_WARNS = [
     # MLflow 3.17 uses a loading strategy that SQLAlchemy is about to drop; it still works.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
@@ -130,7 +136,6 @@ def settle(folder: Path, seed: int = 1) -> None:
     """Write the settings; another seed is another result, with another lineage key."""
     params = {"seed": seed, "model": "trees", "models": {"trees": TREES}, "register": REGISTER}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    (folder / "dvc.yaml").write_text("stages: {}\n")
     shutil.copy(ROOT / "requirements.lock", folder)
     weights = (folder / "data" / "train" / "model.ubj").read_bytes()
     stage = {
@@ -139,11 +144,24 @@ def settle(folder: Path, seed: int = 1) -> None:
         "params": {"params.yaml": {"seed": seed, "model": "trees", "models.trees": TREES}},
         "outs": [{"path": "data/train", "md5": hashlib.md5(weights).hexdigest()}],  # noqa: S324
     }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": stage["cmd"]}}}))
     (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": stage}}))
     costs = folder / ".verbatim" / "costs"
     costs.mkdir(parents=True, exist_ok=True)
-    (costs / "register.json").write_text('{"wall_seconds": 9.0}')
-    (costs / "train.json").write_text(json.dumps({"wall_seconds": 1.5, "peak_memory_mib": 90.0}))
+    for name in ("train", "evaluate", "register"):
+        outputs = command.digest(folder / "data" / name)
+        measured = {"wall_seconds": 1.5, "peak_memory_mib": 90.0, "outputs": outputs}
+        (costs / f"{name}.json").write_text(json.dumps(measured))
+
+
+def tell_place(database: Path, old: Path, new: Path) -> None:
+    """Have every path in an MLflow database lie below another folder."""
+    with closing(sqlite3.connect(database)) as opened, opened:
+        for table, column in store._PATHS.items():
+            opened.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",  # noqa: S608
+                (f"{old}/", f"{new}/"),
+            )
 
 
 def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
@@ -173,9 +191,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A moved copy of it, to stand in; its store is its own."""
+    """It again, as if it had been moved here from a folder that is gone; its store is its own."""
     folder = tmp_path / "moved"
     shutil.copytree(recorded, folder)
+    tell_place(folder / "mlflow.db", recorded, tmp_path / "gone")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.DEFAULT)
     return folder

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tasks import params
+from tasks import files, params
 
 ROOT = Path(__file__).parent.parent
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = files.read_yaml(ROOT / "dvc.yaml")["stages"]
 VERBS = set(STAGES)
 
 
@@ -109,7 +108,7 @@ def test_nouns_do_not_import_verbs():
 
 
 def test_every_parameter_is_used_by_a_stage():
-    written = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    written = set(files.read_yaml(ROOT / "params.yaml"))
     declared = {name.split(".")[0] for stage in STAGES.values() for name in stage.get("params", [])}
     interpolated = set(re.findall(r"\$\{\s*(\w+)", (ROOT / "dvc.yaml").read_text()))
     assert written == declared | interpolated

@@ -4,8 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import copy_checkout
+
+from tasks import files
 
 ROOT = Path(__file__).parent.parent
 VARIATIONS = {
@@ -28,14 +29,14 @@ VARIATIONS = {
         "POLARS_MAX_THREADS": "8",
         "PYTHONHASHSEED": "random",
         "TZ": "Asia/Kathmandu",
-        "LANG": "tr_TR.UTF-8",
+        "LC_ALL": "POSIX",
     },
 }
 UMASKS = {"one thread": 0o077, "two threads": 0o002, "eight threads": 0o027}
 
 
 def outputs(lock: Path) -> dict[str, str]:
-    stages = yaml.safe_load(lock.read_text())["stages"]
+    stages = files.read_yaml(lock)["stages"]
     return {name: stage["outs"][0]["md5"] for name, stage in stages.items()}
 
 

@@ -1,5 +1,6 @@
 """Our walk of DVC's graph against `dvc repro` itself, in a small project with real commands."""
 
+import shutil
 import signal
 import subprocess
 import time
@@ -8,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.graph import CommandError, Graph, Outcome
+from flows.graph import Graph, Outcome
+from flows.process import CommandError
 from tasks import lineage
 from tasks.errors import ParamsError, StageError
 
@@ -143,6 +145,55 @@ def test_put_back_after_bad_data(project: Path):
     assert (project / "out/draw/text").read_text() == "abcabc"
     assert (project / "out/count/length").read_text() == "6"
     assert (project / ".verbatim/failed/count/length").read_text() == "6"
+
+
+def test_put_back_in_a_fresh_clone(project: Path):
+    """Where nothing was ever made, the committed lock comes back and nothing bad stays."""
+    walk()
+    lock = (project / "dvc.lock").read_bytes()
+    shutil.rmtree(project / ".dvc/cache")
+    shutil.rmtree(project / "out")
+    (project / "given.txt").write_text("bad")
+    with pytest.raises(CommandError):
+        walk()
+    Graph().put_back(lock, ["draw", "count"])
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert not (project / "out/draw/text").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("raise SystemExit(255)", "ended with status 255"),
+        ("print('one'); print('KeyError: two'); print('three'); raise SystemExit(1)", "KeyError"),
+        ("print('DataValidationError: head'); print('line\\n' * 500); raise SystemExit(1)", "head"),
+        ("import os; os.kill(os.getpid(), 15)", "killed by SIGTERM"),
+    ],
+)
+def test_how_a_command_ended(project: Path, ending: str, words: str):
+    (project / "draw.py").write_text(ending)
+    with pytest.raises(CommandError, match=words):
+        walk()
+
+
+def test_removed_stages_are_not_part_of_the_lineage(project: Path):
+    walk()
+    text = (project / "dvc.yaml").read_text()
+    draw = text[text.index("  draw:") : text.index("  count:")]
+    (project / "dvc.yaml").write_text(text.replace(draw, ""))
+    assert Graph().lineage().key == lineage.read().key
+
+
+@pytest.mark.parametrize(
+    "value", ["0.00001", "1e-05", "1e16", '"yes"', "yes", "[on, off]", '"12:30"', "null", "0o17"]
+)
+def test_lineage_is_the_same_for_every_kind_of_value(project: Path, value: str):
+    (project / "params.yaml").write_text(f"size: 2\nother: {value}\n")
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text.replace("params: [size]", "params: [size, other]"))
+    foreseen = Graph().lineage().key
+    walk()
+    assert lineage.read().key == foreseen
 
 
 def test_meta_is_read_from_dvc_yaml(project: Path):

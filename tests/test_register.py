@@ -12,11 +12,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from conftest import free_ports
 from left_behind import ASKED, FOLDERS, MLFLOW_WARNS, REGISTER, leave, settle, start
 from pydantic import ValidationError
 
-from tasks import files, lineage, register, tracking
-from tasks.errors import GateError, StageError
+from tasks import files, lineage, register, seeds, tracking
+from tasks.errors import GateError, StageError, TemporaryError
 from tasks.register import Register
 
 pytestmark = MLFLOW_WARNS
@@ -43,6 +44,11 @@ def versions(folder: Path) -> list[int]:
     return sorted(version for (version,) in rows(folder, known))
 
 
+def complete(key: str) -> bool:
+    record = tracking.find(key, **ASKED)
+    return record is not None and record.complete
+
+
 @pytest.fixture
 def run() -> Callable[[], None]:
     """Run the stage in this process."""
@@ -53,6 +59,7 @@ def run() -> Callable[[], None]:
 def test_records_every_group(recorded: Path) -> None:
     params = dict(rows(recorded, "SELECT key, value FROM params"))
     assert params["seed"] == "1"
+    assert params["seeds.train"] == str(seeds.derive(1, "train"))
     assert params["models.trees.max_depth"] == "2"
     assert params["learner.trees"] == "5"
     assert params["data.dataset_version"] == "1998-07-01"
@@ -136,11 +143,33 @@ def test_other_content_is_another_run_and_version(here: Path, run: Callable[[], 
 def test_lost_version_is_made_again_from_the_run(here: Path, run: Callable[[], None]) -> None:
     change(here, "UPDATE model_versions SET current_stage = 'Deleted_Internal'")
     key = lineage.read().key
-    assert not tracking.recorded(key, **ASKED)
+    assert not complete(key)
     run()
     assert statuses(here) == ["FINISHED"]
     assert versions(here) == [2]
-    assert tracking.recorded(key, **ASKED)
+    assert complete(key)
+
+
+def test_alias_points_again_to_what_was_registered_before(
+    here: Path, run: Callable[[], None]
+) -> None:
+    first = lineage.read().key
+    settle(here, seed=2)
+    run()
+    assert not complete(first)
+    settle(here, seed=1)
+    run()
+    assert complete(first)
+    assert rows(here, "SELECT alias, version FROM registered_model_aliases") == [("staging", 1)]
+    assert statuses(here) == ["FINISHED", "FINISHED"]
+    assert versions(here) == [1, 2]
+
+
+def test_lost_alias_is_made_again(here: Path, run: Callable[[], None]) -> None:
+    change(here, "DELETE FROM registered_model_aliases")
+    run()
+    assert complete(lineage.read().key)
+    assert (statuses(here), versions(here)) == (["FINISHED"], [1])
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED", "KILLED"])
@@ -148,7 +177,7 @@ def test_half_recorded_run_is_replaced(here: Path, run: Callable[[], None], stat
     change(here, f"UPDATE runs SET status = '{status}'")  # noqa: S608
     run()
     assert statuses(here) == ["FAILED", "FINISHED"]
-    assert tracking.recorded(lineage.read().key, **ASKED)
+    assert complete(lineage.read().key)
 
 
 def test_run_of_a_dead_process_is_closed(here: Path, run: Callable[[], None]) -> None:
@@ -180,10 +209,23 @@ def test_model_that_scores_otherwise_fails_its_run(here: Path, run: Callable[[],
     settle(here, seed=5)
     path = here / "data" / "evaluate" / "predictions.parquet"
     files.write_parquet(path, files.read_parquet(path).with_columns(pl.col("score") * 0.9))
-    with pytest.raises(StageError, match="must score as `evaluate` did"):
+    with pytest.raises(StageError, match="must score as `evaluate` did") as raised:
         run()
+    assert not isinstance(raised.value, TemporaryError)
     assert statuses(here) == ["FAILED", "FINISHED"]
     assert versions(here) == [1]
+
+
+def test_server_out_of_reach_is_worth_another_try(here: Path) -> None:
+    (port,) = free_ports(1)
+    process = start(
+        here,
+        MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+    )
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == os.EX_TEMPFAIL, errors
+    assert errors.startswith(f"TemporaryError: http://127.0.0.1:{port}: must answer")
 
 
 def test_terminated_registration_ends_as_failed(here: Path) -> None:

@@ -68,7 +68,7 @@ def test_loads_without_the_repository(
 def model(here: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     record = tracking.find(lineage.read().key, **ASKED)
     assert record is not None
-    mlflow.set_tracking_uri(store.uri())
+    tracking.connect_to_write()
     monkeypatch.setattr(sys, "path", sys.path)  # MLflow puts the model's code first
     return mlflow.pyfunc.load_model(f"runs:/{record.run_id}/model")
 

@@ -288,3 +288,58 @@ def test_a_table_of_scikit_learn_becomes_a_model_with_no_python_written(tmp_path
 def test_a_table_with_names_and_nulls_becomes_a_model(tmp_path: Path) -> None:
     section = {"columns": {**COLUMNS, "slice": "town"}, "parts": STRATIFIED}
     assert trained(tmp_path, visits(300), section) > 0.9
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        STRATIFIED,
+        {"by": "time", "column": "seen_at", "cuts": {"val": "2024-01-12", "test": "2024-01-16"}},
+        {
+            "by": "time",
+            "column": "seen_at",
+            "cuts": {"val": "2024-01-12T08:00:00", "test": "2024-01-16"},
+        },
+        {"by": "time", "column": "id", "cuts": {"val": 40, "test": 50}},
+    ],
+)
+@pytest.mark.parametrize("ignored", ["seen_at", ["seen_at"], []])
+def test_section_as_yaml_gives_it(parts: dict[str, Any], ignored: Any) -> None:
+    columns = {**COLUMNS, "ignored": ignored, "numeric": ["minutes"]}
+    section = {"recipe": "table", "columns": columns, "parts": parts}
+    valid, errors = params.check({"featurize": section}, {"featurize": Recipe})
+    assert not errors
+    assert valid["featurize"].columns.ignored == (("seen_at",) if ignored else ())
+    shared = valid["featurize"].split(visits(), dataset_version=VERSION, seed=1)
+    assert [len(shared.parts[part]) > 0 for part in PARTS] == [True, False, True, True]
+
+
+def test_a_list_of_what_is_no_name() -> None:
+    section = {"recipe": "table", "columns": {**COLUMNS, "ignored": [1]}, "parts": STRATIFIED}
+    _, (error,) = params.check({"featurize": section}, {"featurize": Recipe})
+    assert error == "featurize.columns.ignored.0: Input should be a valid string (got 1)"
+
+
+@pytest.mark.parametrize(
+    ("derived", "ignored", "told"),
+    [
+        ({"hint": "CASE WHEN sick = 'yes' THEN 1 ELSE 0 END"}, [], "hint"),
+        ({"one": "sick", "two": "one"}, [], "one, two"),
+        ({"sick": "dose > 3"}, [], "dose"),
+        ({"sick": "dose > 3", "twice": "dose * 2"}, ["dose"], "twice"),
+        ({"sick": "dose > 3"}, ["dose"], ""),
+        ({"twice": "dose * 2"}, [], ""),
+    ],
+)
+def test_no_feature_tells_the_target(derived: dict, ignored: list, told: str):
+    given = {
+        "recipe": "table",
+        "columns": {"key": "id", "target": "sick", "positive": "yes", "ignored": ignored},
+        "derived": derived,
+        "parts": {"by": "random", "ratios": {"train": 0.6, "val": 0.2, "test": 0.2}},
+    }
+    _, errors = params.check({"featurize": given}, {"featurize": Table})
+    if told:
+        assert f"no feature may tell the target sick (got {told})" in errors[0]
+    else:
+        assert errors == []

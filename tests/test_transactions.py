@@ -224,9 +224,9 @@ def test_every_wrong_column_is_named_at_once() -> None:
     assert lines[3] == "featurize.quantity: column pieces must be present (got who, day, cents)"
 
 
-@pytest.mark.parametrize("windows", [(30, 30), (60, 30), (0, 30), (-1,)])
+@pytest.mark.parametrize("windows", [(30, 30), (60, 30), (0, 30), (-1,), (30, 36_526)])
 def test_windows_ascend(windows: tuple[int, ...]) -> None:
-    with pytest.raises(ValidationError, match="must be positive and ascending"):
+    with pytest.raises(ValidationError, match="must be positive, ascending and at most"):
         Transactions.model_validate({**SECTION, "windows_days": windows})
 
 
@@ -235,3 +235,12 @@ def test_windows_ascend(windows: tuple[int, ...]) -> None:
 def test_absurd_numbers_of_days_are_refused(name: str, days: int) -> None:
     with pytest.raises(ValidationError, match=name):
         Transactions.model_validate({**SECTION, name: days})
+
+
+@pytest.mark.parametrize(
+    "name", ["visits", "visits_30d", "cents_60d", "churned", "cutoff", "day", "age", "ages", "gap"]
+)
+def test_an_entity_that_bears_the_name_of_a_feature(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"entity must not bear the name .*got {name}"):
+        Transactions.model_validate(SECTION | {"entity": name})
+    Transactions.model_validate(SECTION | {"entity": f"{name}_of"})

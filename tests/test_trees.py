@@ -9,6 +9,7 @@ import pytest
 
 from tasks import models
 from tasks.encoder import MISSING, UNKNOWN, Dataset
+from tasks.errors import ParamsError
 from tasks.models import trees
 from tasks.models.trees import FittedTrees, Trees
 
@@ -170,6 +171,27 @@ def test_each_step_is_reported_and_the_best_is_kept() -> None:
     assert len(history) == kept.booster.num_boosted_rounds() + TREES.early_stopping_rounds
     assert log_loss(VAL.target, kept.predict(VAL)) == pytest.approx(min(losses), abs=1e-5)
     assert {name for _, scores in history for name in scores} == {"train_log_loss", "val_log_loss"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"min_child_weight": 70}, r"min_child_weight: must .*got 70 on 600 rows.*below 5\d"),
+        ({"min_child_weight": 1, "subsample": 0.01}, r"subsample \(0\.01\)"),
+        ({"min_child_weight": 30, "reg_lambda": 1e12}, r"lower reg_lambda \(1e\+12\)"),
+    ],
+)
+def test_settings_under_which_no_tree_can_split(settings: dict[str, float], named: str) -> None:
+    with pytest.raises(ParamsError, match=named):
+        fit(**settings)
+
+
+def test_features_that_are_constant_are_named_as_a_cause() -> None:
+    flat = replace(
+        TRAIN, numeric=np.zeros_like(TRAIN.numeric), categorical=np.full_like(TRAIN.categorical, 2)
+    )
+    with pytest.raises(ParamsError, match="whether the features tell anything"):
+        TREES.fit(flat, VAL, seed=5, report=lambda _step, _scores: None)
 
 
 def test_a_refit_grows_as_many_trees_on_other_data(fitted: FittedTrees) -> None:

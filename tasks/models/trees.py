@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tasks import files
 from tasks.encoder import MISSING, Dataset
+from tasks.errors import ParamsError
 from tasks.params import Section
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class Trees(Section):
         return self.max_rounds
 
     def fit(self, train: Dataset, val: Dataset, *, seed: int, report: Report) -> FittedTrees:
-        """Grow trees on one part until the other's log loss stops improving."""
+        """Grow trees on one part until the other's log loss stops improving.
+
+        Raises ParamsError if no tree that is kept has a split: such a model has learned nothing.
+        """
         import xgboost
 
         known = _matrix(train)
@@ -61,7 +65,10 @@ class Trees(Section):
             verbose_eval=False,
             callbacks=[_reporting(report)],
         )
-        return FittedTrees(booster[: booster.best_iteration + 1], train.names)
+        kept = booster[: booster.best_iteration + 1]
+        if not kept.get_score(importance_type="weight"):
+            raise ParamsError(self._why_no_split(train))
+        return FittedTrees(kept, train.names)
 
     def refit(self, data: Dataset, fitted: FittedTrees, *, seed: int) -> FittedTrees:
         """Grow as many trees as `fitted` has on other data."""
@@ -90,6 +97,29 @@ class Trees(Section):
             "nthread": _threads(data),
             "seed": seed,
         }
+
+    def _why_no_split(self, train: Dataset) -> str:
+        """Say which setting keeps trees from splitting, or that it may be the features.
+
+        Before the first tree p is the base rate, so a tree's rows weigh at most `weight` in all,
+        and either side of a split needs `min_child_weight` of it.
+        """
+        rows, rate = len(train), 0.0 if train.target is None else float(train.target.mean())
+        weight = self.subsample * rows * rate * (1 - rate)
+        if 2 * self.min_child_weight > weight:
+            return (
+                f"params.yaml: models.trees.min_child_weight: must let trees split (got "
+                f"{self.min_child_weight:g} on {rows} rows): lower it below {weight / 2:.3g}, half "
+                "of what a tree's rows weigh, and well below for deep trees\n"
+                f"or raise models.trees.subsample ({self.subsample:g})\nnext: dvc repro"
+            )
+        return (
+            f"params.yaml: models.trees: must let trees find a split that helps on val (got none "
+            f"on {rows} rows): lower reg_lambda ({self.reg_lambda:g}) or min_child_weight "
+            f"({self.min_child_weight:g}), raise subsample ({self.subsample:g}) or "
+            f"colsample_bynode ({self.colsample_bynode:g})\n"
+            "or see whether the features tell anything about the target\nnext: dvc repro"
+        )
 
 
 @dataclass(frozen=True)

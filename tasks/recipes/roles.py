@@ -26,9 +26,15 @@ CLASSES = 2
 NAMED = 20
 """How many columns or values an error lists."""
 
-Names = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-]
+
+def _several(value: Any) -> Any:
+    """Give one name, or a list of them, as the tuple that a strict section takes."""
+    return (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    )
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 """Column names; one may stand without brackets."""
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import polars as pl
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from tasks.encoder import texts
@@ -34,6 +34,11 @@ def parsed(expression: str) -> str:
     return expression
 
 
+def roots(expression: str) -> set[str]:
+    """Name the columns that an SQL expression reads."""
+    return set(pl.sql_expr(expression).meta.root_names())
+
+
 Expression = Annotated[str, AfterValidator(parsed)]
 
 
@@ -48,6 +53,33 @@ class Table(Section):
         "columns above it",
     )
     parts: Rule = Field(description="how rows are shared out to train, val and test")
+
+    @model_validator(mode="after")
+    def _hide_target(self) -> Self:
+        """Refuse features that are made of the target, or that the target is made of."""
+        if told := self._told():
+            raise PydanticCustomError(
+                "leak",
+                "no feature may tell the target {target} (got {told}); name it in columns.ignored",
+                {"target": self.columns.target, "told": ", ".join(told)},
+            )
+        return self
+
+    def _told(self) -> list[str]:
+        """Name the features through which the target could be read."""
+        columns = self.columns
+        made_of = {name: roots(expression) for name, expression in self.derived.items()}
+        telling = {columns.target}
+        for name in reversed(self.derived):  # what the target is made of stands above it
+            if name in telling:
+                telling |= made_of[name]
+        for name in self.derived:
+            if made_of[name] & telling:
+                telling.add(name)
+        chosen = {*(columns.numeric or ()), *(columns.categorical or ())}
+        inferred = columns.numeric is None and columns.categorical is None
+        features = telling - set(columns.ignored) if inferred else telling & chosen
+        return sorted(features - {columns.target})
 
     def split(
         self,

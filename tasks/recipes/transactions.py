@@ -21,7 +21,8 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from tasks.errors import DataValidationError, ParamsError
 from tasks.examples import Columns, Split
@@ -40,8 +41,8 @@ WHOLE = 1_000_000
 
 
 def _ascending(days: tuple[int, ...]) -> tuple[int, ...]:
-    if any(later <= earlier for earlier, later in pairwise((0, *days))):
-        raise ValueError("must be positive and ascending")
+    if any(later <= earlier for earlier, later in pairwise((0, *days, CENTURY + 1))):
+        raise ValueError(f"must be positive, ascending and at most {CENTURY}")
     return days
 
 
@@ -62,6 +63,24 @@ class Transactions(Section):
     fading_days: int = Field(ge=1, le=CENTURY, description="days until a purchase counts half")
     first_cutoff: date = Field(description="where the grid of cutoffs begins")
     cutoff_every: Literal["1w", "1mo", "1q"] = Field(description="from one cutoff to the next")
+
+    @model_validator(mode="after")
+    def _entity_is_no_feature(self) -> Transactions:
+        if self.entity in self._made():
+            raise PydanticCustomError(
+                "entity",
+                "entity must not bear the name of a column that the recipe makes (got {name}); "
+                "rename it in the data",
+                {"name": self.entity},
+            )
+        return self
+
+    def _made(self) -> set[str]:
+        """Name the columns that are made, the features and those on the way to them."""
+        schema = {"": pl.Int64, "day": pl.Date, "pieces": pl.Int64, "cents": pl.Int64}
+        nobody = self.model_copy(update={"entity": ""})
+        features = Transactions._features(nobody, pl.DataFrame(schema=schema), date(2000, 1, 1))
+        return {*schema, *features.columns, "age", "gap", "ages", TARGET} - {""}
 
     def split(
         self,
