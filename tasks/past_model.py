@@ -32,7 +32,7 @@ if missing := [name for name in schema.input_names() if name not in frame]:
     sys.exit(f"a model that also learned from {', '.join(missing)}")
 numpy.save(scores, model.predict(frame))
 """
-"""Names are compared first, because the model takes nulls for the columns that it is not sent."""
+"""Names are compared first, so that the message is the same whatever the model does."""
 
 
 @dataclass(frozen=True)

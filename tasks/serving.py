@@ -19,15 +19,24 @@ from tasks import models
 from tasks.encoder import Encoder
 
 
-def complete(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    """Keep the columns `names`; nulls stand for those not sent, and have no type of their own."""
-    sent = {column.name for column in frame if column.null_count() < len(frame)}
-    nulls = [pl.lit(None).alias(name) for name in names if name not in sent]
-    return frame.with_columns(nulls).select(names)
+def chosen(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
+    """Keep the columns `names`; one that holds nothing but nulls has no type of its own.
+
+    Raises MlflowException, which a server answers as a bad request, if columns are not there: a
+    mistyped name must not become a null.
+    """
+    if absent := [name for name in names if name not in frame.columns]:
+        raise mlflow.MlflowException.invalid_parameter_value(
+            f"every column must be sent, null where unknown (missing: {', '.join(absent)})"
+        )
+    empty = [column.name for column in frame if column.null_count() == len(frame)]
+    return frame.select(names).with_columns(
+        pl.lit(None).alias(name) for name in names if name in empty
+    )
 
 
 class RawModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's class is untyped
-    """Encode raw example columns and score them: unknown categories, nulls, absent columns too."""
+    """Encode raw example columns and score them, unknown categories and nulls too."""
 
     def load_context(self, context: Any) -> None:
         """Read the fitted encoder and the weights from the model's own folder."""
@@ -40,7 +49,7 @@ class RawModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's cla
         model_input: pd.DataFrame,
     ) -> NDArray[np.float64]:
         """Give the probability of target = 1: float64 [rows]."""
-        frame = complete(pl.from_pandas(model_input), self.encoder.names)
+        frame = chosen(pl.from_pandas(model_input), self.encoder.names)
         return self.fitted.predict(self.encoder.encode(frame))
 
 

@@ -164,27 +164,34 @@ PATIENCE_SECONDS = 5.0
 
 
 def follow_move() -> None:
-    """Tell a SQLite store that was moved where its artifacts are now.
+    """Tell a SQLite store that was moved or copied where its artifacts are now.
 
-    MLflow makes every local path absolute, and would go on writing into the old folder. A folder
-    that is still there, or none of this machine, is left as it is: it may be meant.
+    MLflow makes every local path absolute, and would go on writing into the old folder. That they
+    came along is seen by a run that the store names, found next to it; else nothing is changed.
     Raises TemporaryError if another process keeps the store locked.
     """
     file = database()
-    if file is None or not file.exists() or not file.with_name(ARTIFACTS).is_dir():
+    if file is None or not file.exists():
         return
+    here = str(file.with_name(ARTIFACTS))
     try:
         with closing(sqlite3.connect(file, timeout=PATIENCE_SECONDS)) as store, store:
             places = store.execute("SELECT DISTINCT artifact_location FROM experiments")
             for (old,) in places.fetchall():
-                if old.startswith("/") and Path(old).name == ARTIFACTS and not Path(old).exists():
-                    _replace(store, old, str(file.with_name(ARTIFACTS)))
+                if old != here and Path(old).name == ARTIFACTS and _came_along(store, old, here):
+                    _replace(store, old, here)
     except sqlite3.Error as error:  # MLflow itself says what else is wrong with the file
         if _is_busy(error):
             raise TemporaryError(
                 f"{file}: must be free to be written (got: {error})\n"
                 "next: end what else writes to it, and try again"
             ) from error
+
+
+def _came_along(store: sqlite3.Connection, old: str, new: str) -> bool:
+    below = "SELECT artifact_uri FROM runs WHERE substr(artifact_uri, 1, length(:old) + 1) = :below"
+    runs = store.execute(below, {"old": old, "below": f"{old}/"})
+    return any(Path(new + uri[len(old) :]).is_dir() for (uri,) in runs)
 
 
 def _replace(store: sqlite3.Connection, old: str, new: str) -> None:

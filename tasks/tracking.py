@@ -169,7 +169,7 @@ class OpenRun:
         """Log weights, encoder and code as one model of raw columns; give its `predict`.
 
         Every column is optional and of any type, because MLflow refuses int64 where a double is
-        stated, and a null where an integer is; the encoder judges the values.
+        stated, and a null where an integer is; the model itself judges columns and values.
         """
         from mlflow.models import ModelSignature
         from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
