@@ -1,4 +1,4 @@
-"""Measure what orchestration costs: plain functions, `dvc repro` and the flow, side by side.
+"""Measure what orchestration and pins cost: plain functions, `dvc repro`, the flow, side by side.
 
 Each runs as a whole process in a clone of the committed state, in turn, ROUNDS times, so that a
 change in the machine's speed meets all alike; medians are printed. A Prefect server is kept warm.
@@ -26,7 +26,9 @@ from tasks import files
 ROUNDS = 5
 ROOT = Path(__file__).parent.parent
 MADE = ["lake", "ingest", "validate", "featurize", "train", "evaluate", "register"]
+CACHED, CHECKS = "flow, all cached", "its stage checks"
 COMMANDS = {
+    "plain, unpinned": "python -m bench.plain",
     "plain functions": "env {pins} python -m bench.plain",
     "dvc repro": "dvc repro",
     "flow": "python -m flows train",
@@ -37,12 +39,13 @@ def main() -> None:
     """Print a line of median, least and most seconds for each way to run the pipeline."""
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as environment:
         checkout = copy(Path(folder) / "checkout")
-        seconds: dict[str, list[float]] = {name: [] for name in [*COMMANDS, "flow, all cached"]}
+        seconds: dict[str, list[float]] = {name: [] for name in [*COMMANDS, CACHED, CHECKS]}
         for number in range(ROUNDS):
             for name, command in COMMANDS.items():
                 forget(checkout)
                 seconds[name].append(timed(command, checkout, environment))
-            seconds["flow, all cached"].append(timed(COMMANDS["flow"], checkout, environment))
+            seconds[CACHED].append(timed(COMMANDS["flow"], checkout, environment))
+            seconds[CHECKS].append(checks(checkout, environment))
             print(f"round {number + 1} of {ROUNDS}", flush=True)
     report(seconds)
 
@@ -77,6 +80,15 @@ def timed(command: str, checkout: Path, environment: dict[str, str]) -> float:
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return seconds
+
+
+def checks(checkout: Path, environment: dict[str, str]) -> float:
+    """Give the seconds that it takes to find all stages unchanged."""
+    command = [sys.executable, "-m", "bench.checks"]
+    done = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from prefect import State, Task, flow, get_run_logger, task
@@ -24,7 +25,7 @@ from flows.process import CommandError
 from flows.progress import Progress
 from flows.report import Row
 from tasks import lineage, tracking
-from tasks.errors import VerbatimError
+from tasks.errors import TemporaryError, VerbatimError
 from tasks.store import Record
 
 RETRY_DELAYS_SECONDS = [2.0, 10.0, 60.0]
@@ -67,7 +68,10 @@ def training(*, force: bool = False) -> State[Any]:
 
     rows: list[Row] = []
     failure = _walk(graph, rows, force=force, find=find)
-    result = report.Result(_name(values, origin), register.model_name, rows, find())
+    record = None
+    with suppress(TemporaryError):  # a store out of reach, of which `register` has complained
+        record = find()
+    result = report.Result(_name(values, origin), register.model_name, rows, record)
     report.publish(result)
     report.show(result)
     return Failed(message=failure) if failure else Completed(message=report.summary(rows))

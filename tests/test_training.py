@@ -1,6 +1,7 @@
 """The training flow, as a process of its own against a real Prefect server, on the real data."""
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -10,13 +11,18 @@ import time
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import polars as pl
 import psutil
 import pytest
 from conftest import train
+from prefect.states import Failed
 
+from flows import training
+from flows.graph import Step
+from flows.process import CommandError
 from tasks import files, lineage, sample
 
 pytestmark = pytest.mark.xdist_group("trained")  # one worker trains, once
@@ -286,6 +292,24 @@ def test_a_model_below_the_gate_is_recorded_but_not_registered(trained: Path, pr
     assert "GateError: gate: min_auc: ROC AUC on test 0.8" in done.stderr
     assert store(trained, "SELECT count(*) FROM runs") == [(2,)]
     assert store(trained, VERSIONS) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "again"),
+    [
+        (CommandError("ingest", os.EX_TEMPFAIL, []), 2, True),
+        (CommandError("ingest", os.EX_TEMPFAIL, []), 3, False),
+        (CommandError("ingest", os.EX_DATAERR, []), 1, False),
+        (CommandError("ingest", 1, []), 1, False),
+        (CommandError("ingest", -9, []), 1, True),
+        (CommandError("ingest", 137, []), 1, True),
+        (CommandError("ingest", -9, []), 2, False),
+        (ValueError("a mistake of ours"), 1, False),
+    ],
+)
+def test_only_what_can_heal_is_tried_again(error: Exception, tries: int, again: bool):  # noqa: FBT001
+    heals = training._heals(Step("ingest", retries=2, guards=True))
+    assert heals(None, SimpleNamespace(run_count=tries), Failed(data=error)) is again
 
 
 def test_help_explains_every_verb(environment):
