@@ -128,7 +128,7 @@ def run(source: str, ingest_folder: Path, *, ingest: Ingest) -> None:
     files.write_parquet(ingest_folder / "snapshot.parquet", rows)
     files.write_json(ingest_folder / "manifest.json", manifest(rows, known, ingest))
     later = sum(part.rows.height for part in parts) - rows.height
-    print(f"{rows.height:,} rows of {len(known)} files before {version}; {later:,} later ones left")
+    print(f"{rows.height:,} rows of {len(known)} files before {version}; {later:,} later left out")
 
 
 if __name__ == "__main__":
