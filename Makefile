@@ -41,6 +41,10 @@ clean: ## remove outputs, caches and the environment; the MLflow store stays
 
 LOCKED := --quiet --universal --generate-hashes --fork-strategy fewest --no-emit-index-url --no-header
 
+# Into this environment, even if another one is active. Compiled at once, because great libraries
+# take twice as long to import when they are not.
+INSTALLED := --python $(BIN)/python --quiet --require-hashes --compile-bytecode
+
 # uv comes from the lock itself, so that pip's only work is this one package, its hash checked too.
 $(BIN)/uv: requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -48,11 +52,10 @@ $(BIN)/uv: requirements.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement .venv/uv.lock
 	touch $@
 
-# Compiled at once, because great libraries take twice as long to import when they are not.
 .venv/run: requirements.lock $(BIN)/uv
-	$(UV) sync --quiet --require-hashes --compile-bytecode requirements.lock
+	$(UV) sync $(INSTALLED) requirements.lock
 	touch $@
 
 .venv/dev: .venv/run requirements-dev.lock
-	$(UV) sync --quiet --require-hashes --compile-bytecode requirements.lock requirements-dev.lock
+	$(UV) sync $(INSTALLED) requirements.lock requirements-dev.lock
 	touch $@

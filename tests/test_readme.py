@@ -34,6 +34,15 @@ def test_numbers_are_the_shipped_models(first):
         assert everybody == f"{baselines['base_rate']['test'][name]:.3f}"
 
 
+def test_packages_go_into_the_environment_of_the_checkout():
+    """Another virtual environment may be active, and uv would take that one."""
+    command = ["make", "--dry-run", "--always-make", ".venv/dev"]
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    installs = [line for line in plan.splitlines() if " sync " in line]
+    assert len(installs) == 2
+    assert all("--python .venv/bin/python " in line for line in installs)
+
+
 @pytest.mark.xdist_group("trained")
 def test_shell_blocks_run(trained: Path, environment):
     """All but `make test`, which is what runs this; of it, what it would run is looked at."""
