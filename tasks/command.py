@@ -3,7 +3,7 @@
 The positional arguments of `run` are paths and come from the command line; its keyword-only
 arguments come from `params.yaml`. Errors meant for the user are printed without a traceback, and
 the exit status says whether trying again can help: EX_TEMPFAIL if something outside failed,
-EX_DATAERR if the same input must fail again.
+EX_DATAERR if the same input must fail again, 128 and the signal's number if one asked to stop.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
 
-from tasks import params
-from tasks.errors import TemporaryError, VerbatimError
+from tasks import params, processes
+from tasks.errors import Interrupted, TemporaryError, VerbatimError
 
 PR_SET_PDEATHSIG = 1
 """The number of this request to the kernel, from linux/prctl.h."""
@@ -41,9 +41,17 @@ def main(run: Callable[..., None], arguments: list[str] | None = None) -> None:
     try:
         run(*paths.values(), **params.read(params.wanted_by(run)))
     except VerbatimError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, TemporaryError) else os.EX_DATAERR)
-    _leave_costs(stage, time.perf_counter() - started, digest(list(paths.values())[-1]))
+        if processes.is_first() or not isinstance(error, Interrupted):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(_status(error))
+    if processes.is_first():
+        _leave_costs(stage, time.perf_counter() - started, digest(list(paths.values())[-1]))
+
+
+def _status(error: VerbatimError) -> int:
+    if isinstance(error, Interrupted):
+        return 128 + error.signal
+    return os.EX_TEMPFAIL if isinstance(error, TemporaryError) else os.EX_DATAERR
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections import Counter
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def cpu(facts: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def gpu_and_driver() -> tuple[str, str]:
-    """Ask the NVIDIA driver for the GPUs' names and its own version."""
+    """Ask the NVIDIA driver for the GPUs' names, each once with its number, and its own version."""
     if shutil.which("nvidia-smi") is None:
         return NONE, NONE
     answer = subprocess.run(
@@ -58,10 +59,12 @@ def gpu_and_driver() -> tuple[str, str]:
         check=False,
         timeout=30,
     )
-    found = [line.split(", ") for line in answer.stdout.splitlines() if ", " in line]
+    found = [line.rsplit(", ", 1) for line in answer.stdout.splitlines() if ", " in line]
     if answer.returncode != 0 or not found:
         return NONE, NONE
-    return ", ".join(name for name, _ in found), found[0][1]
+    counts = Counter(name for name, _ in found)
+    gpus = [name if count == 1 else f"{count} x {name}" for name, count in counts.items()]
+    return ", ".join(gpus), found[0][1]
 
 
 def installed() -> dict[str, str]:

@@ -26,3 +26,11 @@ class StageError(VerbatimError):
 
 class TemporaryError(StageError):
     """Something outside failed that may be back when tried again."""
+
+
+class Interrupted(StageError):  # noqa: N818 - the work is not wrong, it waits to be taken up again
+    """A stage was asked to stop by a signal, and kept what it could of its work."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -49,7 +49,7 @@ class Evaluate(gate.Bounds):
     )
     resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of the test rows")
     explained_rows: int = Field(
-        ge=1, description="test rows over which |SHAP| is averaged, at most, evenly spaced"
+        ge=1, description="test rows over which |contribution| is averaged, at most, evenly spaced"
     )
     samples: int = Field(ge=1, description="test rows shown with their strongest reasons")
     baseline_run_id: str | None = Field(

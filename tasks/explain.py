@@ -17,16 +17,10 @@ REASONS = 5
 
 
 def importance(fitted: Fitted, data: Dataset) -> pl.DataFrame:
-    """Give `feature`, `mean_abs_shap` over the rows in log-odds, and `gain`, strongest first."""
+    """Give `feature` and `mean_abs_contribution` over the rows in log-odds, strongest first."""
     moved = np.abs(fitted.contributions(data)[:, :-1]).mean(axis=0)
-    gains = dict(fitted.importance().select("feature", "gain").iter_rows())
-    return pl.DataFrame(
-        {
-            "feature": data.names,
-            "mean_abs_shap": moved,
-            "gain": [float(gains.get(name, 0.0)) for name in data.names],
-        }
-    ).sort("mean_abs_shap", "gain", "feature", descending=[True, True, False])
+    rows = pl.DataFrame({"feature": data.names, "mean_abs_contribution": moved})
+    return rows.sort("mean_abs_contribution", "feature", descending=[True, False])
 
 
 def reasons(

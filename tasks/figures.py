@@ -135,20 +135,18 @@ def scores(path: Path, tally: Tally, threshold: float, event: str) -> None:
 
 
 def importance(path: Path, features: pl.DataFrame) -> None:
-    """Draw the strongest features: `feature`, `mean_abs_shap` and `gain`, strongest first."""
+    """Draw the strongest features: `feature` and `mean_abs_contribution`, strongest first."""
     shown = features.head(SHOWN).reverse()
-    share = shown["gain"].to_numpy() / max(float(features["gain"].to_numpy().sum()), 1e-12)
     title = f"{_short(features['feature'][0])} moves the score most"
     names = [_short(name) for name in shown["feature"]]
-    size = (9.2, 1.6 + 0.27 * len(shown))
-    with _page(path, title, size=size, columns=2) as (left, right):
-        left.barh(range(len(shown)), shown["mean_abs_shap"].to_numpy(), color=BLUE)
-        left.set(yticks=range(len(shown)), yticklabels=names, xlabel="mean |SHAP|, log-odds")
-        right.barh(range(len(shown)), 100 * share, color=ORANGE)
-        right.set(yticks=range(len(shown)), yticklabels=[], xlabel="share of gain, %")
-        for axes in (left, right):
-            axes.grid(visible=False, axis="y")
-            axes.margins(y=0.01)
+    size = (7.2, 1.6 + 0.27 * len(shown))
+    with _page(path, title, size=size) as (axes,):
+        axes.barh(range(len(shown)), shown["mean_abs_contribution"].to_numpy(), color=BLUE)
+        axes.set(
+            yticks=range(len(shown)), yticklabels=names, xlabel="mean |contribution|, log-odds"
+        )
+        axes.grid(visible=False, axis="y")
+        axes.margins(y=0.01)
 
 
 def history(path: Path, steps: Sequence[Mapping[str, float]]) -> None:
@@ -179,7 +177,6 @@ def _page(
     *,
     size: tuple[float, float] = (7.2, 4.8),
     rows: int = 1,
-    columns: int = 1,
 ) -> Iterator[list[Any]]:
     """Lend the axes of a new figure (size in inches), then write it as PNG."""
     import matplotlib as mpl
@@ -189,7 +186,7 @@ def _page(
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         figure = Figure(figsize=size)
-        panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        panels = figure.subplots(rows, squeeze=False).ravel().tolist()
         panels[0].set_title(fill(title, int(CHARACTERS_PER_INCH * size[0])))
         yield panels
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Fit the chosen learner, and keep its weights and the scores of each of its steps.
 
-While it runs it prints lines such as `progress 120/2000 train_log_loss=0.31 val_log_loss=0.32`.
+While it runs it prints lines such as `progress 120/2000 train_log_loss=0.31 val_log_loss=0.32`. Cut
+off by whatever, it goes on where it was when the same command is given again.
 
     python -m tasks.train data/featurize data/train
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 from pydantic import Field
 
-from tasks import command, files, seeds
+from tasks import checkpoints, command, devices, files, identity, processes, seeds
+from tasks.checkpoints import Place
 from tasks.encoder import Dataset, Encoder
 from tasks.models import Fitted, Learner, ModelName, Models, chosen
 from tasks.params import Section
@@ -28,6 +31,11 @@ class Train(Section):
     refit: bool = Field(
         description="After the number of steps is settled on the validation part, train anew with "
         "it on all labels known at the test cutoff: train, between and val."
+    )
+    checkpoint_seconds: float = Field(
+        gt=0,
+        description="seconds from one checkpoint to the next: what is lost at most when the "
+        "process is killed; the result does not depend on it",
     )
 
 
@@ -49,8 +57,8 @@ class Progress:
     def report(self, step: int, scores: dict[str, float]) -> None:
         """Take the scores of a step."""
         self.history.append({"step": step, **scores})
-        self._is_printed = False
-        if self.clock() - self._printed_at >= SECONDS_BETWEEN_LINES:
+        self._is_printed = not processes.is_first()
+        if not self._is_printed and self.clock() - self._printed_at >= SECONDS_BETWEEN_LINES:
             self._print()
 
     def close(self) -> None:
@@ -60,20 +68,52 @@ class Progress:
 
     def _print(self) -> None:
         last = self.history[-1]
-        scores = [f"{name}={value:.6g}" for name, value in last.items() if name != "step"]
+        scores = [f"{name}={files.rounded(last[name])}" for name in last if name != "step"]
         print(f"progress {last['step']}/{self.steps}", *scores, flush=True)
         self._printed_at = self.clock()
         self._is_printed = True
 
 
 def fit(
-    learner: Learner, train: Dataset, val: Dataset, *, seed: int
+    learner: Learner, train: Dataset, val: Dataset, *, seed: int, place: Place
 ) -> tuple[Fitted, list[dict[str, float]]]:
     """Train with early stopping on `val`; give the model and the scores of each step."""
     progress = Progress(learner.steps)
-    fitted = learner.fit(train, val, seed=seed, report=progress.report)
+    kept = place.phase("fit", progress.history)
+    fitted = learner.fit(train, val, seed=seed, report=progress.report, checkpoints=kept)
     progress.close()
     return fitted, progress.history
+
+
+def refit(learner: Learner, data: Dataset, fitted: Fitted, *, seed: int, place: Place) -> Fitted:
+    """Train anew on other data, with as many steps as `fitted` has."""
+    progress = Progress(fitted.steps)
+    kept = place.phase("refit", progress.history)
+    again = learner.refit(data, fitted, seed=seed, report=progress.report, checkpoints=kept)
+    progress.close()
+    return again
+
+
+def identify(
+    featurize_folder: Path, *, model: ModelName, models: Models, train: Train, seed: int
+) -> str:
+    """Hash all that the outputs depend on; how often a checkpoint is written is no part of it."""
+    learner = chosen(models, model)
+    params = {
+        "models": models.model_dump(mode="json", include={model}),
+        "train": train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "seed": seed,
+    }
+    device = devices.resolve(learner.device, f"models.{model}.device")
+    where = identity.circumstances(device, deterministic=learner.deterministic)
+    return identity.of(featurize_folder, params, where)
+
+
+def encoded(featurize_folder: Path, *parts: str) -> Dataset:
+    """Read the examples of some parts as one."""
+    text = (featurize_folder / "encoder.json").read_text(encoding="utf-8")
+    examples = [files.read_parquet(featurize_folder / f"{part}.parquet") for part in parts]
+    return Encoder.from_json(text).encode(pl.concat(examples))
 
 
 def run(
@@ -86,20 +126,19 @@ def run(
     seed: int,
 ) -> None:
     """Write the weights, `learner.json` and `history.json`."""
-    encoder = Encoder.from_json((featurize_folder / "encoder.json").read_text(encoding="utf-8"))
-    parts = {
-        part: files.read_parquet(featurize_folder / f"{part}.parquet")
-        for part in ("train", "between", "val")
-    }
-    learner, seed = chosen(models, model), seeds.derive(seed, "train")
-    fitted, history = fit(
-        learner, encoder.encode(parts["train"]), encoder.encode(parts["val"]), seed=seed
-    )
-    if train.refit:
-        fitted = learner.refit(encoder.encode(pl.concat(parts.values())), fitted, seed=seed)
-    train_folder.mkdir(parents=True, exist_ok=True)
-    fitted.save(train_folder)
-    files.write_json(train_folder / "history.json", history)
+    learner, own = chosen(models, model), seeds.derive(seed, "train")
+    if processes.launch(learner.processes, "tasks.train", featurize_folder, train_folder):
+        return
+    given = identify(featurize_folder, model=model, models=models, train=train, seed=seed)
+    read = partial(encoded, featurize_folder)
+    with checkpoints.keeping(given, seconds=train.checkpoint_seconds) as place:
+        fitted, history = fit(learner, read("train"), read("val"), seed=own, place=place)
+        if train.refit:
+            known = read("train", "between", "val")
+            fitted = refit(learner, known, fitted, seed=own, place=place)
+        if processes.is_first():
+            fitted.save(train_folder)
+            files.write_json(train_folder / "history.json", history)
 
 
 if __name__ == "__main__":

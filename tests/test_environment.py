@@ -25,3 +25,30 @@ def test_processor_without_a_name_is_known_by_its_kind(tmp_path: Path) -> None:
     (tmp_path / "nameless").write_text("processor\t: 0\n")
     assert environment.cpu(tmp_path / "named") == "Some CPU @ 3 GHz"
     assert environment.cpu(tmp_path / "nameless")
+
+
+SMI = """#!/bin/sh
+[ "$*" = "--query-gpu=name,driver_version --format=csv,noheader" ] || exit 2
+echo '{answer}'
+exit {status}
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "known"),
+    [
+        ("NVIDIA H100, 570.86.15", 0, ("NVIDIA H100", "570.86.15")),
+        ("A, 1\nB, 1\nA, 1", 0, ("2 x A, B", "1")),
+        ("A, of its kind, 1", 0, ("A, of its kind", "1")),
+        ("No devices were found", 6, ("none", "none")),
+        ("", 0, ("none", "none")),
+    ],
+)
+def test_gpus_are_named_as_the_driver_names_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, status: int, known: object
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(SMI.format(answer=answer, status=status))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.gpu_and_driver() == known

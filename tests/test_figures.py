@@ -19,7 +19,7 @@ def tally(seed: int) -> metrics.Tally:
 def features(count: int) -> pl.DataFrame:
     strength = np.arange(count, 0, -1) / 10
     names = [f"feature_{number}_in_$_of_$_{'x' * 40}" for number in range(count)]
-    return pl.DataFrame({"feature": names, "mean_abs_shap": strength, "gain": strength * 3})
+    return pl.DataFrame({"feature": names, "mean_abs_contribution": strength})
 
 
 def draw(folder: Path, count: int = 25) -> dict[str, bytes]:

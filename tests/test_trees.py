@@ -1,5 +1,7 @@
 """The learner `trees`, on examples of which one number and one category tell the target."""
 
+import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 
 from tasks import models
+from tasks.checkpoints import NOWHERE, Place
+from tasks.devices import gpus
 from tasks.encoder import MISSING, UNKNOWN, Dataset
-from tasks.errors import ParamsError
-from tasks.models import trees
+from tasks.errors import Interrupted, ParamsError
+from tasks.models import boosting, trees
 from tasks.models.trees import FittedTrees, Trees
 
 SETTINGS = {
@@ -20,10 +24,13 @@ SETTINGS = {
     "subsample": 0.7,
     "colsample_bynode": 0.7,
     "reg_lambda": 1,
+    "device": "cpu",
     "max_rounds": 60,
     "early_stopping_rounds": 5,
 }
 TREES = Trees.model_validate(SETTINGS)
+WHOLE = {"subsample": 1, "colsample_bynode": 1}
+QUIET: dict[str, Any] = {"report": lambda _step, _scores: None, "checkpoints": NOWHERE}
 
 
 def examples(seed: int, rows: int = 600) -> Dataset:
@@ -42,7 +49,7 @@ TRAIN, VAL, TEST = examples(1), examples(2), examples(3)
 
 def fit(seed: int = 5, **settings: Any) -> FittedTrees:
     learner = Trees.model_validate(SETTINGS | settings)
-    return learner.fit(TRAIN, VAL, seed=seed, report=lambda _step, _scores: None)
+    return learner.fit(TRAIN, VAL, seed=seed, **QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,6 @@ def test_it_is_read_back_as_it_was_saved(fitted: FittedTrees, tmp_path: Path) ->
     fitted.save(tmp_path / "train")
     loaded = models.load(tmp_path / "train")
     assert np.array_equal(loaded.predict(TEST), fitted.predict(TEST))
-    assert loaded.importance().equals(fitted.importance())
     loaded.save(tmp_path / "again")
     for name in ("model.ubj", "learner.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "train" / name).read_bytes()
@@ -103,7 +109,7 @@ def test_threads_change_nothing(
     fitted: FittedTrees, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = model(fitted), fitted.predict(TEST), fitted.contributions(TEST)
-    monkeypatch.setattr(trees, "_threads", lambda _data: threads)
+    monkeypatch.setattr(boosting, "threads", lambda _data: threads)
     other = fit()
     assert model(other) == expected[0]
     assert np.array_equal(other.predict(TEST), expected[1])
@@ -111,9 +117,9 @@ def test_threads_change_nothing(
 
 
 def test_many_values_take_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trees._threads(TRAIN) == 1
-    monkeypatch.setattr(trees, "SMALL", len(TRAIN) * 4)
-    assert trees._threads(TRAIN) == 0
+    assert boosting.threads(TRAIN) == 1
+    monkeypatch.setattr(boosting, "SMALL", len(TRAIN) * 4)
+    assert boosting.threads(TRAIN) == 0
 
 
 def test_a_row_scores_alone_as_among_others(fitted: FittedTrees) -> None:
@@ -126,18 +132,17 @@ def test_the_target_is_not_needed_to_predict(fitted: FittedTrees) -> None:
 
 
 def test_the_order_of_training_rows_does_not_matter_without_sampling() -> None:
-    whole = Trees.model_validate(SETTINGS | {"subsample": 1, "colsample_bynode": 1})
+    whole = Trees.model_validate(SETTINGS | WHOLE)
     backwards = only(TRAIN, slice(None, None, -1))
     one, other = (
-        whole.fit(data, VAL, seed=5, report=lambda _step, _scores: None).predict(TEST)
-        for data in (TRAIN, backwards)
+        whole.fit(data, VAL, seed=5, **QUIET).predict(TEST) for data in (TRAIN, backwards)
     )
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_the_unit_of_a_number_does_not_matter(fitted: FittedTrees) -> None:
     doubled = [replace(data, numeric=data.numeric * 2) for data in (TRAIN, VAL, TEST)]
-    other = TREES.fit(doubled[0], doubled[1], seed=5, report=lambda _step, _scores: None)
+    other = TREES.fit(doubled[0], doubled[1], seed=5, **QUIET)
     assert np.array_equal(other.predict(doubled[2]), fitted.predict(TEST))
 
 
@@ -154,16 +159,17 @@ def test_contributions_add_up_to_the_log_odds(fitted: FittedTrees) -> None:
     np.testing.assert_allclose(contributions.sum(axis=1), np.log(scores / (1 - scores)), atol=1e-4)
 
 
-def test_importance_names_every_feature_the_strongest_first(fitted: FittedTrees) -> None:
-    importance = fitted.importance()
-    assert set(importance["feature"]) == set(TRAIN.names)
-    assert importance["feature"][:2].sort().to_list() == ["kind", "strong"]
-    assert importance["gain"].is_sorted(descending=True)
+def test_contributions_are_greatest_for_what_tells_the_target(fitted: FittedTrees) -> None:
+    moved = np.abs(fitted.contributions(TEST)[:, :-1]).mean(axis=0)
+    strongest = [TEST.names[position] for position in np.argsort(-moved)[:2]]
+    assert sorted(strongest) == ["kind", "strong"]
 
 
 def test_each_step_is_reported_and_the_best_is_kept() -> None:
     history: list[tuple[int, dict[str, float]]] = []
-    kept = TREES.fit(TRAIN, VAL, seed=5, report=lambda *step: history.append(step))
+    kept = TREES.fit(
+        TRAIN, VAL, seed=5, report=lambda *step: history.append(step), checkpoints=NOWHERE
+    )
     assert [step for step, _ in history] == list(range(1, len(history) + 1))
     assert len(history) < TREES.steps
     losses = [scores["val_log_loss"] for _, scores in history]
@@ -191,13 +197,13 @@ def test_features_that_are_constant_are_named_as_a_cause() -> None:
         TRAIN, numeric=np.zeros_like(TRAIN.numeric), categorical=np.full_like(TRAIN.categorical, 2)
     )
     with pytest.raises(ParamsError, match="whether the features tell anything"):
-        TREES.fit(flat, VAL, seed=5, report=lambda _step, _scores: None)
+        TREES.fit(flat, VAL, seed=5, **QUIET)
 
 
 def test_a_refit_grows_as_many_trees_on_other_data(fitted: FittedTrees) -> None:
     rounds = fitted.booster.num_boosted_rounds()
-    assert TREES.refit(VAL, fitted, seed=5).booster.num_boosted_rounds() == rounds
-    again = TREES.refit(TRAIN, fitted, seed=5)
+    assert TREES.refit(VAL, fitted, seed=5, **QUIET).booster.num_boosted_rounds() == rounds
+    again = TREES.refit(TRAIN, fitted, seed=5, **QUIET)
     assert np.array_equal(again.predict(TEST), fitted.predict(TEST))
 
 
@@ -211,5 +217,137 @@ def test_one_kind_of_feature_is_enough(kept: str) -> None:
             )
         return replace(data, numeric=data.numeric[:, :0], names=data.names[3:])
 
-    fitted = TREES.fit(reduced(TRAIN), reduced(VAL), seed=5, report=lambda _step, _scores: None)
+    fitted = TREES.fit(reduced(TRAIN), reduced(VAL), seed=5, **QUIET)
     assert np.std(fitted.predict(reduced(TEST))) > 0.05
+
+
+def run_to_the_end(
+    folder: Path, stops: list[int], data: Dataset = TRAIN, **settings: Any
+) -> tuple[bytes, bytes, list[dict[str, float]]]:
+    """Fit and refit, stopped after each of these steps, counted over both; give what came out."""
+    learner = Trees.model_validate(SETTINGS | WHOLE | settings)
+    wanted, taken = list(stops), 0
+
+    def attempt() -> tuple[bytes, bytes, list[dict[str, float]]]:
+        place = Place(folder, "of these inputs", seconds=1e-9)
+        history: list[dict[str, float]] = []
+
+        def report(step: int, scores: dict[str, float]) -> None:
+            nonlocal taken
+            taken += 1
+            if any("val" in name for name in scores):
+                history.append({"step": step, **scores})
+            if wanted and taken >= wanted[0]:
+                wanted.pop(0)
+                place.stop.signal = signal.SIGTERM
+
+        fitted = learner.fit(
+            data, VAL, seed=5, report=report, checkpoints=place.phase("fit", history)
+        )
+        again = place.phase("refit", [])
+        refit = learner.refit(data, fitted, seed=5, report=report, checkpoints=again)
+        return model(fitted), model(refit), history
+
+    while True:
+        try:
+            return attempt()
+        except Interrupted:
+            assert not wanted or taken < wanted[0]
+
+
+@pytest.mark.parametrize(("threads", "cuts"), [(1, (1, 1, 2, 3)), (2, (2,))])
+def test_trees_that_were_cut_off_grow_on_as_if_nothing_had_been(
+    threads: int, cuts: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boosting, "threads", lambda _data: threads)
+    monkeypatch.setattr(trees, "SECONDS_BETWEEN_SCORES", 0)
+    expected = run_to_the_end(tmp_path / "whole", [])
+    steps = len(expected[2])
+    draw = np.random.default_rng(threads)
+    last = steps + steps - SETTINGS["early_stopping_rounds"]
+    for attempt, count in enumerate(cuts):
+        stops = sorted(draw.integers(1, last + 1, size=count).tolist())
+        assert run_to_the_end(tmp_path / str(attempt), stops) == expected, stops
+    edges = [1, steps - 1, steps, steps + 1, last]
+    assert threads > 1 or run_to_the_end(tmp_path / "edges", edges) == expected
+
+
+def test_it_stops_where_xgboost_itself_would() -> None:
+    import xgboost
+
+    known, unknown = boosting.matrix(TRAIN), boosting.matrix(VAL)
+    for settings in ({}, WHOLE, {"early_stopping_rounds": 1}, {"max_rounds": 4}):
+        learner = Trees.model_validate(SETTINGS | settings)
+        kept = learner.fit(TRAIN, VAL, seed=5, **QUIET)
+        booster = xgboost.train(
+            learner._settings(TRAIN, 5),
+            known,
+            num_boost_round=learner.max_rounds,
+            evals=[(known, "train"), (unknown, "val")],
+            early_stopping_rounds=learner.early_stopping_rounds,
+            verbose_eval=False,
+        )
+        assert model(kept) == booster[: booster.best_iteration + 1].save_raw("ubj")
+
+
+@pytest.mark.filterwarnings("ignore:.*Empty dataset")
+def test_of_equal_losses_the_first_counts() -> None:
+    losses: list[float] = []
+    kept = TREES.fit(
+        TRAIN,
+        only(VAL, slice(0)),  # of which the loss is always 0
+        seed=5,
+        report=lambda _, scores: losses.append(scores["val_log_loss"]),
+        checkpoints=NOWHERE,
+    )
+    assert losses == [0] * (1 + TREES.early_stopping_rounds)
+    assert kept.steps == 1
+
+
+def test_where_sampling_was_cut_off_it_starts_anew_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trees, "SECONDS_BETWEEN_SCORES", 0)
+    for sampling in ({"subsample": 0.7}, {"colsample_bynode": 0.7}):
+        (name,) = sampling
+        expected = run_to_the_end(tmp_path / name / "whole", [], **sampling)
+        steps = len(expected[2])
+        assert run_to_the_end(tmp_path / name / "fit", [3], **sampling) == expected
+        told = capsys.readouterr().out
+        assert told.count("starts from the beginning: XGBoost 3.2 does not save") == 1
+        assert "models.trees.subsample: 1 and models.trees.colsample_bynode: 1" in told
+        _, refit, _ = run_to_the_end(tmp_path / name / "refit", [steps + 2], **sampling)
+        told = capsys.readouterr().out
+        assert told.count("starts from the beginning") == 1
+        assert f"goes on after step {steps}," in told, "what was fitted is not fitted again"
+        assert refit == expected[1]
+
+
+def test_memory_of_a_gpu_that_ran_out_is_told_with_what_to_do() -> None:
+    import xgboost
+
+    ran_out = xgboost.core.XGBoostError("std::bad_alloc: cudaErrorMemoryAllocation: out of memory")
+    with (
+        pytest.raises(
+            ParamsError, match=r"device: must .*600 rows of 4 features.*\n.*device to cpu"
+        ),
+        boosting.memory_of("cuda", TRAIN),
+    ):
+        raise ran_out
+    for device, error in (("cpu", ran_out), ("cuda", xgboost.core.XGBoostError("another"))):
+        with pytest.raises(xgboost.core.XGBoostError), boosting.memory_of(device, TRAIN):
+            raise error
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    if gpus():
+        pytest.skip("there is one")
+    with pytest.raises(ParamsError, match=r"models\.trees\.device: must be cpu or auto"):
+        fit(device="cuda")
+    assert model(fit(device="auto")) == model(fit())
+
+
+def test_it_is_said_where_trees_grew(fitted: FittedTrees, tmp_path: Path) -> None:
+    fitted.save(tmp_path)
+    learner = json.loads((tmp_path / "learner.json").read_text())
+    assert (learner["device"], learner["deterministic"]) == ("cpu", True)

@@ -10,32 +10,38 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from tasks import files
+from tasks.checkpoints import Checkpoints
+from tasks.devices import Device
 from tasks.encoder import Dataset
+from tasks.models.network import Network
 from tasks.models.trees import Trees
 from tasks.params import Section
 
 Report = Callable[[int, dict[str, float]], None]
-"""Takes the number of a step, from 1, and its scores: `train_log_loss`, `val_log_loss`, ..."""
+"""Takes the number of a step, from 1, and its scores: `train_log_loss`, `val_log_loss`, ...
+
+Those of a refit are named `refit_train_log_loss`, ...
+"""
 
 
 class Fitted(Protocol):
     """A trained model."""
+
+    @property
+    def steps(self) -> int:
+        """The steps that it is made of, and that a refit takes."""
+        ...
 
     def predict(self, data: Dataset) -> NDArray[np.float64]:
         """Give the probability of target 1, [rows]."""
         ...
 
     def contributions(self, data: Dataset) -> NDArray[np.float64]:
-        """Give what each feature adds in log-odds, and last the bias: [rows, features + 1]."""
-        ...
-
-    def importance(self) -> pl.DataFrame:
-        """Give `feature` and `gain`, the most important first."""
+        """Give what each feature adds in log-odds, and last the rest: [rows, features + 1]."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -51,12 +57,35 @@ class Learner(Protocol):
         """The most steps that `fit` takes."""
         ...
 
-    def fit(self, train: Dataset, val: Dataset, *, seed: int, report: Report) -> Fitted:
-        """Train on one part and stop by the other; the same seed gives the same bytes."""
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
         ...
 
-    def refit(self, data: Dataset, fitted: Any, *, seed: int) -> Fitted:
-        """Train anew on `data`, with as many steps as `fitted` kept."""
+    @property
+    def device(self) -> Device:
+        """Where it trains."""
+        ...
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same device gives the same bytes again."""
+        ...
+
+    def fit(
+        self, train: Dataset, val: Dataset, *, seed: int, report: Report, checkpoints: Checkpoints
+    ) -> Fitted:
+        """Train on one part and stop by the other; the same seed gives the same bytes.
+
+        It goes on from `checkpoints.latest()`, whose steps are not reported again, keeps its state
+        when that is due, and keeps it at the end, so that what comes after can be cut off too.
+        """
+        ...
+
+    def refit(
+        self, data: Dataset, fitted: Any, *, seed: int, report: Report, checkpoints: Checkpoints
+    ) -> Fitted:
+        """Train anew on `data`, with as many steps as `fitted` has; checkpoints as in `fit`."""
         ...
 
     @classmethod
@@ -69,6 +98,7 @@ class Models(Section):
     """The settings of each learner; only those of the chosen one take effect."""
 
     trees: Trees
+    network: Network
 
 
 def known(model: str) -> str:

@@ -1,34 +1,38 @@
 """The learner `trees`: gradient-boosted trees, grown by XGBoost's `hist` method.
 
 Trees are added until the validation log loss has stopped improving; those after the best are
-dropped. The model's bytes depend on data, parameters and seed, and not on the number of threads.
+dropped. The model's bytes depend on data, parameters, seed and device, and not on the number of
+threads.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
 from tasks import files
-from tasks.encoder import MISSING, Dataset
+from tasks.checkpoints import Checkpoints
+from tasks.devices import Device, resolve
+from tasks.encoder import Dataset
 from tasks.errors import ParamsError
+from tasks.models import boosting
+from tasks.models.boosting import Growth
 from tasks.params import Section
 
 if TYPE_CHECKING:
-    from xgboost import Booster, DMatrix
-    from xgboost.callback import TrainingCallback
+    from xgboost import Booster
 
 Report = Callable[[int, dict[str, float]], None]
 
-SMALL = 10_000_000
-"""Values below which one thread works: more gain little then, and lose much on a busy machine."""
+SECONDS_BETWEEN_SCORES = 2.0
+"""Of a refit."""
 
 
 class Trees(Section):
@@ -40,6 +44,7 @@ class Trees(Section):
     subsample: float = Field(gt=0, le=1, description="share of the rows drawn for a tree")
     colsample_bynode: float = Field(gt=0, le=1, description="share of the features per split")
     reg_lambda: float = Field(ge=0, description="L2 penalty on the values of leaves")
+    device: Device = Field(description="where trees grow: cpu, cuda, or auto for cuda if there is")
     max_rounds: int = Field(ge=1, description="most trees")
     early_stopping_rounds: int = Field(ge=1, description="trees without a better val log loss")
 
@@ -48,36 +53,68 @@ class Trees(Section):
         """The most trees that `fit` grows."""
         return self.max_rounds
 
-    def fit(self, train: Dataset, val: Dataset, *, seed: int, report: Report) -> FittedTrees:
+    @property
+    def processes(self) -> int:
+        """One: its threads share the work."""
+        return 1
+
+    @property
+    def deterministic(self) -> bool:
+        """Yes, on a GPU too."""
+        return True
+
+    def fit(
+        self, train: Dataset, val: Dataset, *, seed: int, report: Report, checkpoints: Checkpoints
+    ) -> FittedTrees:
         """Grow trees on one part until the other's log loss stops improving.
 
         Raises ParamsError if no tree that is kept has a split: such a model has learned nothing.
         """
-        import xgboost
-
-        known = _matrix(train)
-        booster = xgboost.train(
-            self._settings(train, seed),
-            known,
-            num_boost_round=self.max_rounds,
-            evals=[(known, "train"), (_matrix(val), "val")],
-            early_stopping_rounds=self.early_stopping_rounds,
-            verbose_eval=False,
-            callbacks=[_reporting(report)],
-        )
-        kept = booster[: booster.best_iteration + 1]
+        device = self._device()
+        with boosting.memory_of(device, train):
+            known = boosting.binned(train)
+            parts = {"train": known, "val": boosting.binned(val, known)}
+            growth = Growth(self._settings(train, seed), parts, checkpoints)
+            best = growth.values.setdefault("best", {"step": 0, "loss": float("inf")})
+            while growth.step < min(self.max_rounds, best["step"] + self.early_stopping_rounds):
+                growth.add()
+                losses = growth.losses()
+                report(growth.step, losses)
+                if growth.step == 1 or losses["val_log_loss"] < best["loss"]:
+                    best |= {"step": growth.step, "loss": losses["val_log_loss"]}
+                growth.keep_if_due()
+            growth.keep()
+        kept = growth.booster.reset()[: best["step"]]
         if not kept.get_score(importance_type="weight"):
             raise ParamsError(self._why_no_split(train))
-        return FittedTrees(kept, train.names)
+        return FittedTrees(kept, train.names, device)
 
-    def refit(self, data: Dataset, fitted: FittedTrees, *, seed: int) -> FittedTrees:
-        """Grow as many trees as `fitted` has on other data."""
-        import xgboost
+    def refit(
+        self,
+        data: Dataset,
+        fitted: FittedTrees,
+        *,
+        seed: int,
+        report: Report,
+        checkpoints: Checkpoints,
+    ) -> FittedTrees:
+        """Grow as many trees as `fitted` has on other data.
 
-        rounds = fitted.booster.num_boosted_rounds()
-        settings = self._settings(data, seed)
-        booster = xgboost.train(settings, _matrix(data), num_boost_round=rounds)
-        return FittedTrees(booster, data.names)
+        The log loss is of no consequence here and takes time, so not every step is scored.
+        """
+        device, scored_at = self._device(), float("-inf")
+        with boosting.memory_of(device, data):
+            parts = {"refit_train": boosting.binned(data)}
+            growth = Growth(self._settings(data, seed), parts, checkpoints)
+            while growth.step < fitted.steps:
+                growth.add()
+                since = time.monotonic() - scored_at
+                if since > SECONDS_BETWEEN_SCORES or growth.step == fitted.steps:
+                    report(growth.step, growth.losses())
+                    scored_at = time.monotonic()
+                growth.keep_if_due()
+            growth.keep()
+        return FittedTrees(growth.booster.reset(), data.names, device)
 
     @classmethod
     def load(cls, folder: Path) -> FittedTrees:
@@ -85,16 +122,20 @@ class Trees(Section):
         import xgboost
 
         booster = xgboost.Booster(model_file=folder / "model.ubj")
-        return FittedTrees(booster, tuple(files.read_json(folder / "learner.json")["features"]))
+        learner = files.read_json(folder / "learner.json")
+        return FittedTrees(booster, tuple(learner["features"]), learner["device"])
+
+    def _device(self) -> str:
+        return resolve(self.device, "models.trees.device")
 
     def _settings(self, data: Dataset, seed: int) -> dict[str, Any]:
         return {
-            **self.model_dump(exclude={"max_rounds", "early_stopping_rounds"}),
+            **self.model_dump(exclude={"device", "max_rounds", "early_stopping_rounds"}),
             "objective": "binary:logistic",
             "eval_metric": "logloss",
             "tree_method": "hist",
-            "device": "cpu",
-            "nthread": _threads(data),
+            "device": self._device(),
+            "nthread": boosting.threads(data),
             "seed": seed,
         }
 
@@ -124,10 +165,20 @@ class Trees(Section):
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """A grown model; `features` are the names of its columns, numeric ones first."""
+    """A grown model.
+
+    features  names of its columns, numeric ones first
+    device    where it has grown; it predicts on the processor, to the same bits everywhere
+    """
 
     booster: Booster
     features: tuple[str, ...]
+    device: str
+
+    @property
+    def steps(self) -> int:
+        """The number of trees."""
+        return int(self.booster.num_boosted_rounds())
 
     def predict(self, data: Dataset) -> NDArray[np.float64]:
         """Give the probability of target 1, [rows]."""
@@ -140,15 +191,6 @@ class FittedTrees:
         """
         return self._predict(data, pred_contribs=True)
 
-    def importance(self) -> pl.DataFrame:
-        """Give `feature` and `gain` (the mean over its splits), the most important first."""
-        gains = self.booster.get_score(importance_type="gain")
-        rows = {
-            "feature": list(self.features),
-            "gain": [float(gains.get(f"f{i}", 0)) for i in range(len(self.features))],
-        }
-        return pl.DataFrame(rows).sort("gain", "feature", descending=[True, False])
-
     def save(self, folder: Path) -> None:
         """Write `model.ubj` and `learner.json`."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,47 +198,13 @@ class FittedTrees:
         learner = {
             "model": "trees",
             "features": list(self.features),
-            "trees": self.booster.num_boosted_rounds(),
+            "trees": self.steps,
+            "device": self.device,
+            "deterministic": True,
         }
         files.write_json(folder / "learner.json", learner)
 
     def _predict(self, data: Dataset, **what: bool) -> NDArray[np.float64]:
-        self.booster.set_param({"nthread": _threads(data)})
-        values: NDArray[np.float32] = self.booster.predict(_matrix(data), **what)
+        self.booster.set_param({"nthread": boosting.threads(data), "device": "cpu"})
+        values: NDArray[np.float32] = self.booster.predict(boosting.matrix(data), **what)
         return values.astype(np.float64)
-
-
-def _threads(data: Dataset) -> int:
-    """Give 1 for small data, else 0, which XGBoost reads as all, or as OMP_NUM_THREADS."""
-    return 1 if len(data) * len(data.names) < SMALL else 0
-
-
-def _matrix(data: Dataset) -> DMatrix:
-    """Give XGBoost the values themselves, with a missing category as NaN.
-
-    Not as a `QuantileDMatrix`: without the training part's bins it would predict from others.
-    """
-    import xgboost
-
-    codes = data.categorical.astype(np.float32)
-    codes[codes == MISSING] = np.nan
-    return xgboost.DMatrix(
-        np.hstack([data.numeric, codes]),
-        label=data.target,
-        nthread=_threads(data),
-        feature_types=["q"] * data.numeric.shape[1] + ["c"] * codes.shape[1],
-        enable_categorical=True,
-    )
-
-
-def _reporting(report: Report) -> TrainingCallback:
-    """Pass on the log loss of each part after each tree, counted from 1."""
-    from xgboost.callback import TrainingCallback
-
-    class Reporting(TrainingCallback):  # type: ignore[misc]  # xgboost is skipped by mypy
-        def after_iteration(self, _: Any, epoch: int, evals_log: Any) -> bool:
-            losses = {f"{part}_log_loss": log["logloss"][-1] for part, log in evals_log.items()}
-            report(epoch + 1, losses)
-            return False
-
-    return Reporting()
