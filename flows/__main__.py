@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from tasks.errors import StageError, VerbatimError
@@ -21,6 +22,14 @@ def train(arguments: argparse.Namespace) -> int:
     _reach_server()
     state = training(force=arguments.force, return_state=True)
     return 0 if state.is_completed() else 1
+
+
+def profile(_arguments: argparse.Namespace) -> int:
+    """Tell what memory the network takes on your table: which micro-batch fits, which GPU does."""
+    from flows import profile
+
+    profile.profile()
+    return 0
 
 
 def _reach_server() -> None:
@@ -68,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
         help="write a parameter into params.yaml first, as `dvc exp run -S` does (repeatable)",
     )
     verb.add_argument("--force", action="store_true", help="run every stage, cached or not")
+    verb = verbs.add_parser("profile", help=profile.__doc__, description=profile.__doc__)
+    verb.set_defaults(run=profile)
     return root
 
 
@@ -79,6 +90,8 @@ def main() -> int:
     except VerbatimError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import StageError
 
-ERROR = re.compile(r"^\w+Error: ")
+ERROR = re.compile(r"^(\w+Error|Interrupted): ")
 """How the message begins that a stage ends with."""
 LONGEST_MESSAGE, SHORT_TAIL = 2000, 5
+GRACE_SECONDS = 20.0
+"""How long a stage may take to keep its state, when it is stopped: Prefect gives the flow 30."""
 SHELL_SIGNAL = 128
 """What a shell adds to the number of the signal that ended its command."""
 
@@ -47,10 +50,11 @@ class CommandError(StageError):
     @property
     def reason(self) -> str:
         """The error the stage printed, or how its process ended."""
-        if self.killed:
-            name = signal.Signals(self.signal).name
-            return f"killed by {name}; if memory ran out, free some and run again"
         found = self.lines and ERROR.match(self.lines[0])
+        if self.killed and not found:
+            name = signal.Signals(self.signal).name
+            memory = "; if memory ran out, free some and run again"
+            return f"killed by {name}" + (memory if self.signal == signal.SIGKILL else "")
         lines = self.lines if found else self.lines[-SHORT_TAIL:]
         return "\n".join(lines) or f"ended with status {self.status}"
 
@@ -81,7 +85,8 @@ def _run(
 ) -> tuple[int, list[str]]:
     """Give the exit status, and what was printed from the last error message on.
 
-    The command has a process group of its own, and nothing of it outlives this call.
+    The command has a process group of its own, and nothing of it outlives this call: whatever
+    ends the call early, a signal to this process or an error, stops the command first.
     """
     lines: deque[str] = deque(maxlen=LONGEST_MESSAGE)
     with subprocess.Popen(
@@ -103,4 +108,16 @@ def _run(
             return process.wait(), list(lines)
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                _stop(process, emit)
+
+
+def _stop(process: subprocess.Popen[str], emit: Callable[[str], None]) -> None:
+    """Have the process group end, in time to keep its state; or end it, if asked again."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            for line in process.communicate(timeout=GRACE_SECONDS)[0].splitlines():
+                emit(line)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-LINE = re.compile(r"^progress (\d+)/(\d+) (.*)$")
-"""What a stage prints to say how far it is: `progress 120/800 val_log_loss=0.31`."""
-EVERY_SECONDS = 1.0
+from flows.live import LINE, Log
 
-Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+EVERY_SECONDS = 1.0
 
 
 class Progress:
     """Log each line of one stage; make a progress bar when the first progress line comes.
 
     A bar is updated at most once in EVERY_SECONDS, and is full when the stage ends without error.
+
+    also  gets each line too
     """
 
-    def __init__(self, stage: str, log: Log) -> None:
-        self._stage, self._log = stage, log
+    def __init__(self, stage: str, log: Log, *, also: Callable[[str], None]) -> None:
+        self._stage, self._log, self._also = stage, log, also
         self._bar: UUID | None = None
         self._updated = 0.0
 
@@ -44,6 +43,7 @@ class Progress:
     def line(self, text: str) -> None:
         """Take one line of the stage's output."""
         self._log.info("%s", text)
+        self._also(text)
         if (found := LINE.match(text)) is None:
             return
         done, total, scores = int(found[1]), int(found[2]), found[3]

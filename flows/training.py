@@ -21,6 +21,7 @@ from prefect.states import Completed, Failed
 
 from flows import preflight, report
 from flows.graph import FAILED, LOCK, Done, Graph, Step
+from flows.live import Live
 from flows.process import CommandError
 from flows.progress import Progress
 from flows.report import Row
@@ -66,25 +67,28 @@ def training(*, force: bool = False) -> State[Any]:
             alias=register.stage,
         )
 
-    rows: list[Row] = []
-    failure = _walk(graph, rows, force=force, find=find)
+    name, rows = _name(values, origin), list[Row]()
+    experiment = register.experiment
+    with Live(name, experiment=experiment, key=origin.key, log=get_run_logger()) as live:
+        failure = _walk(graph, rows, force=force, find=find, live=live)
     record = None
     with suppress(TemporaryError):  # a store out of reach, of which `register` has complained
         record = find()
-    result = report.Result(_name(values, origin), register.model_name, rows, record)
+    result = report.Result(name, register.model_name, rows, record)
     report.publish(result)
     report.show(result)
     return Failed(message=failure) if failure else Completed(message=report.summary(rows))
 
 
 def _walk(
-    graph: Graph, rows: list[Row], *, force: bool, find: Callable[[], Record | None]
+    graph: Graph, rows: list[Row], *, force: bool, find: Callable[[], Record | None], live: Live
 ) -> str | None:
     """Bring each stage up to date, adding a row for it; give the reason of the first failure."""
     before = LOCK.read_bytes() if LOCK.exists() else None
     for step in graph.steps:
         started = time.perf_counter()
-        state = _as_task(graph, step, force=force, find=find)(return_state=True)
+        with live.during(step.name):
+            state = _as_task(graph, step, force=force, find=find, live=live)(return_state=True)
         seconds = time.perf_counter() - started
         if state.is_completed():
             rows.append(Row(step.name, state.result(), seconds))
@@ -99,12 +103,12 @@ def _walk(
 
 
 def _as_task(
-    graph: Graph, step: Step, *, force: bool, find: Callable[[], Record | None]
+    graph: Graph, step: Step, *, force: bool, find: Callable[[], Record | None], live: Live
 ) -> Task[[], Any]:
     """Make the Prefect task of one stage; the graph travels in the closure, not as an argument."""
 
     def bring_up_to_date() -> State[Done]:
-        with Progress(step.name, get_run_logger()) as progress:
+        with Progress(step.name, get_run_logger(), also=live.line) as progress:
             done = graph.bring_up_to_date(step, progress.line, force=force)
             if step.name == lineage.LAST and not done.ran and not _complete(find()):
                 progress.line("the MLflow store does not hold this result: recording it again")

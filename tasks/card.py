@@ -21,8 +21,13 @@ def write(
     metrics: Mapping[str, Any],
     gate: Mapping[str, Any],
     snapshot_md5: str,
+    learner: Mapping[str, Any],
+    machine: Mapping[str, str],
 ) -> str:
-    """Give the card as Markdown."""
+    """Give the card as Markdown.
+
+    machine  what `environment.describe` says of the one that records
+    """
     sections = {
         "Intended use": _use(examples, manifest),
         "Data": _data(manifest, examples, snapshot_md5),
@@ -30,7 +35,7 @@ def write(
         "Metrics": _metrics(metrics),
         "Gate": _gate(gate),
         "Lineage": _lineage(lineage, commit),
-        "Reproduce": _reproduce(commit),
+        "Reproduce": f"{_reproduce(commit)}\n\n{_comes_out(learner, machine)}",
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     return f"# {name}\n\n{body}\n"
@@ -111,7 +116,23 @@ def _reproduce(commit: Commit) -> str:
         if commit.dirty
         else ""
     )
-    return f"```\n{checkout}dvc repro\n```\n\nThe hashes above must come out again.{warning}"
+    return f"```\n{checkout}dvc repro\n```{warning}"
+
+
+def _comes_out(learner: Mapping[str, Any], machine: Mapping[str, str]) -> str:
+    """Say what must be the same again, and what that takes."""
+    if not learner["deterministic"]:
+        return (
+            "Trained with `deterministic: false`: the weights' bytes will not come out again, nor "
+            "the hashes of what is made from them, only scores that are nearly the same."
+        )
+    if learner["device"] == "cpu":
+        return "The hashes above must come out again."
+    known = f": {machine['gpu']}, {machine['gpu_driver']}" if machine["gpu"] != "none" else ""
+    return (
+        f"Trained on a GPU: the hashes above must come out again on the same card and driver{known}"
+        ". On others the weights' bytes differ, and scores are nearly the same."
+    )
 
 
 def _names(names: list[str]) -> str:

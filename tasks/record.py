@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks import command, environment, files, lineage, seeds, store
 from tasks.lineage import Commit, Lineage
+from tasks.open_run import HISTORY
 
 Metric = tuple[str, float, int]
 """Name, value, step."""
@@ -106,7 +107,7 @@ def metrics(facts: Facts) -> list[Metric]:
         "cost": facts.costs,
     }
     curves = [
-        (f"history/{name}", float(value), int(step["step"]))
+        (f"{HISTORY}{name}", float(value), int(step["step"]))
         for step in facts.history
         for name, value in step.items()
         if name != "step"
@@ -133,6 +134,8 @@ def origin(facts: Facts) -> dict[str, str]:
         "git_dirty": str(facts.commit.dirty).lower(),
         "dataset_version": facts.manifest["dataset_version"],
         "snapshot_md5": facts.snapshot_md5,
+        "device": facts.learner["device"],
+        "deterministic": str(facts.learner["deterministic"]).lower(),
         **{f"output.{path}": md5 for path, md5 in facts.lineage.outputs.items()},
     }
 

@@ -21,9 +21,9 @@ from pydantic import AfterValidator, Field
 
 from tasks import card, command, environment, files, lineage, packing, record, store, tracking
 from tasks.errors import GateError, StageError
+from tasks.open_run import OpenRun
 from tasks.params import Section
 from tasks.record import Facts, Folders, Metric
-from tasks.tracking import OpenRun
 
 SETTINGS = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"))
 NEXT = (
@@ -63,14 +63,14 @@ class Register(Section):
 
 def circumstances(facts: Facts, register: Register) -> dict[str, str]:
     """Give the tags that a run has besides: who, why, with what result, on what machine."""
-    libraries = (requirement.split("==") for requirement in packing.requirements())
+    needed = packing.requirements(facts.learner["model"])
     return {
         store.GATE: "passed" if facts.gate["passed"] else "failed",
         "intent": register.intent,
         "model": facts.learner["model"],
         "author": facts.commit.author,
         **{f"environment.{name}": value for name, value in environment.describe().items()},
-        **{f"library.{name}": version for name, version in libraries},
+        **dict(f"library.{requirement}".split("==") for requirement in needed),
     }
 
 
@@ -147,6 +147,8 @@ def describe(name: str, facts: Facts) -> str:
         metrics=facts.metrics,
         gate=facts.gate,
         snapshot_md5=facts.snapshot_md5,
+        learner=facts.learner,
+        machine=environment.describe(),
     )
 
 
@@ -195,9 +197,8 @@ def write_model(open_run: OpenRun, facts: Facts, folders: Folders, register: Reg
     test = files.read_parquet(folders.featurize / "test.parquet").select(facts.features)
     evaluated = files.read_parquet(folders.evaluate / "predictions.parquet")["score"]
     batch = test.head(register.batch_rows)
-    predict = open_run.model(
-        folders.train, folders.featurize / "encoder.json", example=test.head(EXAMPLE_ROWS)
-    )
+    learner, encoder = facts.learner["model"], folders.featurize / "encoder.json"
+    predict = open_run.model(learner, folders.train, encoder, example=test.head(EXAMPLE_ROWS))
     check_served(predict(batch.to_pandas()), evaluated.head(len(batch)))
     open_run.values({}, latency(predict, batch, register))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import signal
 import socket
@@ -16,40 +15,26 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-from polars import selectors
-
-from tasks import packing, store
+from tasks import store
 from tasks.errors import StageError
-from tasks.store import GATE, LINEAGE_KEY, MODEL, Record
+from tasks.open_run import HISTORY, OpenRun
+from tasks.store import GATE, LINEAGE_KEY, Record
 
-Scores = NDArray[np.float64]
+RECORDER, SEEN = "recorder", "seen"
+"""Tags of a run: the process that writes it, as `host:id`, or `host:id:live` while its training
+goes on; and when it last did, in milliseconds."""
+LIVE = ":live"
 
-RECORDER = "recorder"
-"""Tag of a run: the process that writes it, as `host:id`."""
-
-LONGEST_RECORDING_SECONDS = 3600.0
+LONGEST_SILENCE_SECONDS = 3600.0
 """After which a run that another machine left open is taken for broken."""
 
-NAMED_BY_MLFLOW: dict[Any, Any] = {
-    selectors.date(): pl.Datetime,
-    selectors.categorical() | selectors.enum(): pl.String,
-    selectors.unsigned_integer(): pl.Int64,
-    selectors.decimal(): pl.Float64,
-}
-"""How column types are stated in a dataset's schema: MLflow warns of those it has no name for."""
-
-LONGEST_DESCRIPTION, LONGEST_PARAM = 5000, 6000
-PARAMS_PER_REQUEST, METRICS_PER_REQUEST = 100, 1000
-"""What MLflow's tables and requests can hold."""
+LONGEST_DESCRIPTION = 5000
+"""What MLflow's tables can hold."""
 
 
 def connect() -> Any:
@@ -82,6 +67,11 @@ def find(key: str, *, experiment: str, model_name: str, alias: str) -> Record | 
             return store.find(file, key, **names)
     with store.reachable():
         return _find(key, **names)
+
+
+def is_recorded(key: str, *, experiment: str) -> bool:
+    """Tell whether a finished run has this lineage key, whatever became of its model."""
+    return find(key, experiment=experiment, model_name="", alias="") is not None
 
 
 def _find(key: str, *, experiment: str, model_name: str, alias: str) -> Record | None:
@@ -121,106 +111,60 @@ def alone() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class OpenRun:
-    """A run that is being recorded."""
-
-    run_id: str
-    mlflow: Any
-
-    def values(self, params: Mapping[str, Any], metrics: Iterable[tuple[str, float, int]]) -> None:
-        """Record parameters, and metrics as (name, value, step)."""
-        now, entities, client = time.time_ns() // 1_000_000, self.mlflow.entities, self._client()
-        texts = [entities.Param(name, _text(value)) for name, value in params.items()]
-        points = [entities.Metric(name, value, now, step) for name, value, step in metrics]
-        for start in range(0, len(texts), PARAMS_PER_REQUEST):
-            client.log_batch(self.run_id, params=texts[start : start + PARAMS_PER_REQUEST])
-        for start in range(0, len(points), METRICS_PER_REQUEST):
-            client.log_batch(self.run_id, metrics=points[start : start + METRICS_PER_REQUEST])
-
-    def files(self, places: Mapping[Path, str]) -> None:
-        """Record files and folders, each in the artifact folder given for it ("" is the root)."""
-        client = self._client()
-        for path, place in places.items():
-            record = client.log_artifacts if path.is_dir() else client.log_artifact
-            record(self.run_id, str(path), place or None)
-
-    def text(self, name: str, text: str) -> None:
-        """Record a text as one artifact."""
-        self._client().log_text(self.run_id, text, name)
-
-    def json(self, name: str, value: Any) -> None:
-        """Record a JSON value as one artifact."""
-        self.text(name, json.dumps(value, indent=2))
-
-    def dataset(self, rows: pl.DataFrame, *, name: str, source: str, digest: str) -> None:
-        """Record an input by its hash; the rows themselves stay where they are."""
-        from mlflow.data.dataset_source_registry import get_dataset_source_from_json
-
-        kind = "s3" if source.startswith("s3:") else "local"
-        origin = get_dataset_source_from_json(json.dumps({"uri": source}), kind)
-        rows = rows.cast(NAMED_BY_MLFLOW, strict=False)
-        dataset = self.mlflow.data.from_polars(rows, source=origin, name=name, digest=digest)
-        self.mlflow.log_input(dataset, context="training")
-
-    def model(
-        self, train_folder: Path, encoder: Path, *, example: pl.DataFrame
-    ) -> Callable[[Any], Scores]:
-        """Log weights, encoder and code as one model of raw columns; give its `predict`.
-
-        Every column is optional and of any type, because MLflow refuses int64 where a double is
-        stated, and a null where an integer is; the model itself judges columns and values.
-        """
-        from mlflow.models import ModelSignature
-        from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
-
-        columns = [ColSpec(AnyType(), name, required=False) for name in example.columns]
-        scores = TensorSpec(np.dtype(np.float64), (-1,))
-        importable = sys.path  # which MLflow replaces, to put the model's copy of this code first
-        with tempfile.TemporaryDirectory() as folder:
-            logged = self.mlflow.pyfunc.log_model(
-                name=MODEL,
-                python_model=str(packing.SERVING),
-                code_paths=[str(packing.copy_code(Path(folder)))],
-                artifacts={"encoder": str(encoder), "train": str(train_folder)},
-                signature=ModelSignature(Schema(columns), Schema([scores])),
-                input_example=example.to_pandas(),
-                pip_requirements=packing.requirements(),
-                metadata={"columns": {name: str(kind) for name, kind in example.schema.items()}},
-            )
-        loaded = self.mlflow.pyfunc.load_model(logged.model_uri)
-        sys.path = importable
-        return loaded.predict  # type: ignore[no-any-return]
-
-    def _client(self) -> Any:
-        return self.mlflow.MlflowClient()
-
-
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text[:LONGEST_PARAM]
-
-
 @contextmanager
 def recording(
     name: str, *, experiment: str, key: str, tags: Mapping[str, str]
 ) -> Iterator[OpenRun]:
     """Open a run, to end as FINISHED, or as FAILED after any error, interrupt or SIGTERM.
 
+    Goes on in the run of this key that has shown its training on this machine, if there is one.
     Runs that killed processes left open are closed as FAILED first, and so are those of this key
     that were killed or lost their artifacts. Two machines that share a server may record the same
     content at the same time: both runs stay, and the newer one counts.
     """
     mlflow = connect_to_write()
-    place = _experiment(mlflow.MlflowClient(), experiment)
-    _close_broken(mlflow.MlflowClient(), place, key)
-    tags = {LINEAGE_KEY: key, RECORDER: f"{socket.gethostname()}:{os.getpid()}", **tags}
+    client = mlflow.MlflowClient()
+    place = settled(client, experiment, key)
+    live = live_run(client, place, key)
+    tags = {LINEAGE_KEY: key, **recorder(), **tags}
     before = signal.signal(signal.SIGTERM, _exit)
     try:
-        with mlflow.start_run(experiment_id=place, run_name=name, tags=tags) as run:
-            yield OpenRun(run.info.run_id, mlflow)
+        with mlflow.start_run(live, experiment_id=place, run_name=name, tags=tags) as run:
+            yield OpenRun(run.info.run_id, mlflow, recorded_points(client, live))
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def recorder(mark: str = "") -> dict[str, str]:
+    """Give the tags that say that this process writes a run, now."""
+    return {
+        RECORDER: f"{socket.gethostname()}:{os.getpid()}{mark}",
+        SEEN: str(time.time_ns() // 1_000_000),
+    }
+
+
+def settled(client: Any, experiment: str, key: str) -> str:
+    """Give the id of an experiment, made if there is none, whose broken runs are closed."""
+    place = _experiment(client, experiment)
+    _close_broken(client, place, key)
+    return place
+
+
+def live_run(client: Any, experiment_id: str, key: str) -> str | None:
+    """Give the id of the run of this key that a process of this machine shows live, if one does."""
+    running = f"tags.{LINEAGE_KEY} = '{key}' and attributes.status = 'RUNNING'"
+    here = f"tags.{RECORDER} LIKE '{socket.gethostname()}:%{LIVE}'"
+    found = client.search_runs([experiment_id], f"{running} and {here}", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def recorded_points(client: Any, run_id: str | None) -> frozenset[tuple[str, int]]:
+    """Give name and step of each point that a run has of the curves; none if there is no run."""
+    if run_id is None:
+        return frozenset()
+    names = [name for name in client.get_run(run_id).data.metrics if name.startswith(HISTORY)]
+    points = [point for name in names for point in client.get_metric_history(run_id, name)]
+    return frozenset((point.key, point.step) for point in points)
 
 
 def _exit(number: int, _frame: object) -> None:
@@ -258,23 +202,26 @@ def _is_lost(run: Any) -> bool:
 def _is_abandoned(run: Any) -> bool:
     """Tell whether the process that recorded a run is gone.
 
-    Of another machine's process only the age of its run is known; if it lives after all, it ends
+    Of another machine's process only its last sign of life is known; if it lives after all, it ends
     its run as FINISHED. Machines are told apart by host name, so containers that share a server
     must not share one. A process id that is in use again keeps a run open.
     """
-    host, _, process = run.data.tags.get(RECORDER, "").partition(":")
+    tags = run.data.tags
+    host, _, process = tags.get(RECORDER, "").removesuffix(LIVE).partition(":")
     if host == socket.gethostname():
-        return not _is_alive(int(process))
-    age_seconds = time.time() - run.info.start_time / 1000
-    return bool(host) and age_seconds > LONGEST_RECORDING_SECONDS
+        return not is_alive(int(process))
+    silence_seconds = time.time() - int(tags.get(SEEN, run.info.start_time)) / 1000
+    return bool(host) and silence_seconds > LONGEST_SILENCE_SECONDS
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Tell whether a process of this machine is at work; one that ended unnoticed is not."""
+    import psutil  # type: ignore[import-untyped]
+
     try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # but another user's
-    return True
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def rename(run_id: str, name: str, tags: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from left_behind import FOLDERS, ROOT, leave
 
-from tasks import command, record, seeds
+from tasks import command, files, record, seeds
 from tasks.record import Folders
 
 
@@ -31,7 +31,8 @@ def test_costs_are_those_of_what_lies_there(folders: Folders) -> None:
 
 
 def test_seeds_are_recorded_for_every_purpose(folders: Folders) -> None:
-    code = "".join(path.read_text() for path in sorted((ROOT / "tasks").rglob("*.py")))
+    """Those of the stages, of which learners derive what else they need."""
+    code = "".join(path.read_text() for path in sorted((ROOT / "tasks").glob("*.py")))
     purposes = set(re.findall(r'seeds\.derive\(seed, "(\w+)"\)', code))
     assert purposes == set(record.PURPOSES)
     parameters = record.parameters(record.read(folders))
@@ -46,6 +47,16 @@ def test_image_tells_the_commit_where_git_cannot(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
     monkeypatch.setenv("VERBATIM_GIT_COMMIT", told)
     assert record.origin(record.read(folders))["git_commit"] == known
+
+
+def test_origin_tells_how_the_model_was_trained(folders: Folders) -> None:
+    tags = record.origin(record.read(folders))
+    assert (tags["device"], tags["deterministic"]) == ("cpu", "true")
+    learner = files.read_json(folders.train / "learner.json")
+    told = {"device": "cuda", "deterministic": False}
+    files.write_json(folders.train / "learner.json", learner | told)
+    tags = record.origin(record.read(folders))
+    assert (tags["device"], tags["deterministic"]) == ("cuda", "false")
 
 
 def test_checkout_knows_its_commit_better_than_the_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,8 @@ def test_version_tells_where_it_comes_from(recorded: Path) -> None:
     assert rows(recorded, "SELECT alias, version FROM registered_model_aliases") == [("staging", 1)]
     ((description,),) = rows(recorded, "SELECT description FROM model_versions")
     assert key in description
+    assert "The hashes above must come out again." in description
+    assert (tags["device"], tags["deterministic"]) == ("cpu", "true")
     assert files.read_json(recorded / "data" / "register" / "version.json") == {
         "model_name": "churn-predictor",
         "alias": "staging",

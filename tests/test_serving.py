@@ -16,6 +16,7 @@ from conftest import free_ports, wait_for
 from left_behind import ASKED, COLUMNS, MLFLOW_WARNS, ROOT
 
 from tasks import files, lineage, packing, store, tracking
+from tasks.models import Models
 
 pytestmark = MLFLOW_WARNS
 
@@ -154,15 +155,19 @@ def test_answers_over_http(address: str, test_part: pl.DataFrame, evaluated: lis
 def test_carries_what_it_needs_and_no_more(tmp_path: Path) -> None:
     code = packing.copy_code(tmp_path)
     carried = {str(path.relative_to(code)) for path in code.rglob("*.py")}
-    assert {"__init__.py", "encoder.py", "models/__init__.py", "models/trees.py"} < carried
+    assert {"__init__.py", "encoder.py", "models/__init__.py"} < carried
+    assert {f"models/{model}.py" for model in Models.model_fields} < carried
     assert not carried & {"register.py", "tracking.py", "serving.py", "featurize.py"}
 
 
-def test_requirements_are_those_of_the_lock() -> None:
-    requirements = packing.requirements(ROOT / "requirements.lock")
+@pytest.mark.parametrize("model", Models.model_fields)
+def test_requirements_are_those_of_the_lock_and_of_one_learner(model: str) -> None:
+    requirements = packing.requirements(model, ROOT / "requirements.lock")
     names = {requirement.split("==")[0] for requirement in requirements}
-    assert {"mlflow", "numpy", "pandas", "polars", "pyarrow", "xgboost"} <= names
-    assert not names & {"dvc", "prefect", "great-expectations", "matplotlib"}
+    assert {"mlflow", "numpy", "pandas", "polars", "pyarrow"} <= names
+    assert not names & {"dvc", "prefect", "great-expectations", "matplotlib", "verbatim"}
+    frameworks = {"trees": "xgboost", "network": "torch"}
+    assert names & set(frameworks.values()) == {frameworks[model]}
     lock = (ROOT / "requirements.lock").read_text()
     assert all(f"\n{requirement}" in f"\n{lock}" for requirement in requirements)
 

@@ -238,8 +238,9 @@ def start_a_run(here: Path, key: str) -> dict[str, str]:
 def left_open(here: Path, recorder: str, hours_ago: float = 0) -> str:
     """Make the run look as if its recorder were at work; give its lineage key."""
     alter(here, f"UPDATE tags SET value = '{recorder}' WHERE key = 'recorder'")  # noqa: S608
-    started = int((time.time() - 3600 * hours_ago) * 1000)
-    alter(here, f"UPDATE runs SET name = 'old', status = 'RUNNING', start_time = {started}")  # noqa: S608
+    seen = int((time.time() - 3600 * hours_ago) * 1000)
+    alter(here, f"UPDATE tags SET value = '{seen}' WHERE key = 'seen'")  # noqa: S608
+    alter(here, f"UPDATE runs SET name = 'old', status = 'RUNNING', start_time = {seen}")  # noqa: S608
     return lineage.read().key
 
 

@@ -303,6 +303,7 @@ def test_a_model_below_the_gate_is_recorded_but_not_registered(trained: Path, pr
         (CommandError("ingest", 1, []), 1, False),
         (CommandError("ingest", -9, []), 1, True),
         (CommandError("ingest", 137, []), 1, True),
+        (CommandError("train", 143, ["Interrupted: train: stopped by SIGTERM"]), 1, True),
         (CommandError("ingest", -9, []), 2, False),
         (ValueError("a mistake of ours"), 1, False),
     ],
