@@ -88,7 +88,9 @@ class Numbers(nn.Module):
         pieces = ((number - self.start) / self.length).clamp(0, 1)
         missed = missing.unsqueeze(-1).to(pieces.dtype)
         encoded = torch.cat([pieces, missed], dim=-1)  # [rows, features, pieces]
-        embedded = torch.einsum("rfp,fps->rfs", encoded, self.weight) + self.bias
+        # A place between two quantiles needs more digits than half precision has.
+        with torch.autocast(numeric.device.type, enabled=False):
+            embedded = torch.einsum("rfp,fps->rfs", encoded, self.weight) + self.bias
         return functional.relu(embedded)
 
 

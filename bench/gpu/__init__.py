@@ -1,0 +1,1 @@
+"""What the learners do on a GPU; needs torch, numpy, polars and xgboost alone."""
