@@ -281,7 +281,8 @@ def test_a_past_run_is_the_gates_baseline_on_the_same_rows(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     example = part(0).select(COLUMNS.features).head(3)
     with tracking.recording("past", experiment="churn", key="0" * 64, tags={}) as past:
-        past.model(trained / "train", trained / "featurize" / "encoder.json", example=example)
+        encoder = trained / "featurize" / "encoder.json"
+        past.model("trees", trained / "train", encoder, example=example)
     section = SECTION.model_copy(update={"baseline_run_id": past.run_id})
     folder = run(trained, tmp_path / "evaluate", section)
     baseline = read(folder, "baselines")["baseline_run"]

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import featurize, params, train
+from tasks import featurize, files, params, train
 from tasks.encoder import Encoder
 from tasks.errors import DataValidationError, ParamsError
 from tasks.examples import PARTS, Split
@@ -236,26 +236,21 @@ def test_params_name_wrong_keys_before_any_data_is_read() -> None:
     assert len(errors) == 4
 
 
-TREES = {
-    "learning_rate": 0.1,
-    "max_depth": 3,
-    "min_child_weight": 1,
-    "subsample": 1,
-    "colsample_bynode": 0.5,
-    "reg_lambda": 1,
-    "max_rounds": 60,
-    "early_stopping_rounds": 10,
-}
+MODELS = files.read_yaml(Path(__file__).parent.parent / "params.yaml")["models"]
+MODELS["trees"] |= {"learning_rate": 0.1, "min_child_weight": 1, "max_rounds": 60}
+MODELS["network"] |= {"batch_size": 32, "max_epochs": 20}
 
 
-def trained(folder: Path, rows: pl.DataFrame, section: dict[str, object]) -> float:
+def trained(
+    folder: Path, rows: pl.DataFrame, section: dict[str, object], model: str = "trees"
+) -> float:
     """Run both stages on a table, as their command lines would; give the accuracy on test."""
     values = {
         "seed": 1997,
         "featurize": {"recipe": "table", **section},
-        "model": "trees",
-        "models": {"trees": TREES},
-        "train": {"refit": True},
+        "model": model,
+        "models": MODELS,
+        "train": {"refit": True, "checkpoint_seconds": 60},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     (folder / "ingest").mkdir()
@@ -269,7 +264,10 @@ def trained(folder: Path, rows: pl.DataFrame, section: dict[str, object]) -> flo
     return float(np.mean((load(folder / "train").predict(test) > 0.5) == test.target))
 
 
-def test_a_table_of_scikit_learn_becomes_a_model_with_no_python_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_a_table_of_scikit_learn_becomes_a_model_with_no_python_written(
+    tmp_path: Path, model: str
+) -> None:
     from sklearn.datasets import load_breast_cancer
 
     frame = load_breast_cancer(as_frame=True).frame
@@ -279,7 +277,7 @@ def test_a_table_of_scikit_learn_becomes_a_model_with_no_python_written(tmp_path
         "derived": {"mean compactness of area": '"mean area" / ("mean radius" * "mean radius")'},
         "parts": {"by": "stratified", "ratios": {"train": 0.6, "val": 0.2, "test": 0.2}},
     }
-    assert trained(tmp_path, rows, section) > 0.92
+    assert trained(tmp_path, rows, section, model) > 0.92
     examples = json.loads((tmp_path / "featurize/examples.json").read_text())
     assert len(examples["columns"]["numeric"]) == 31
     assert examples["parts"]["test"] == {"rows": 113, "positives": 42}
