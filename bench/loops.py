@@ -73,7 +73,7 @@ def bare_network(network: Network, settings: Settings, table: Table, val: Table)
         for rows in torch.randperm(len(table)).split(settings.batch_size):
             numeric, categorical, target = table.take(rows)
             _loss(network(numeric, categorical), target).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip_norm)
             optimizer.step()
             optimizer.zero_grad()
         loss = validation(network, val)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
+import time
+from types import FrameType
 
 from tasks.errors import StageError, VerbatimError
+
+INTERRUPTED = 128 + signal.SIGINT
+SECONDS_TO_SAY_GOODBYE = 5.0
+"""To the Prefect server and to MLflow, after the stage has stopped."""
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -82,16 +90,31 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop as Ctrl-C does, but do not wait for a server that Ctrl-C has ended, too."""
+    threading.Thread(target=_leave, daemon=True).start()
+    signal.default_int_handler(number, frame)
+
+
+def _leave() -> None:
+    from flows import process
+
+    process.IDLE.wait(process.GRACE_SECONDS)
+    time.sleep(SECONDS_TO_SAY_GOODBYE)
+    os._exit(INTERRUPTED)
+
+
 def main() -> int:
     """Run one verb; give its exit status."""
     arguments = parser().parse_args()
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         return int(arguments.run(arguments))
     except VerbatimError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

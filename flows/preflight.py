@@ -11,8 +11,9 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.utils.hydra import apply_overrides
 
-from tasks import files, params
+from tasks import devices, files, params
 from tasks.errors import ParamsError
+from tasks.models import chosen
 
 GRAPH = Path("dvc.yaml")
 
@@ -66,4 +67,7 @@ def check(path: Path = params.FILE, graph: Path = GRAPH) -> dict[str, Any]:
     errors += [f"{name}: no stage uses it; remove it, or correct its name" for name in unused]
     if errors:
         raise ParamsError("\n".join(f"{path}: {error}" for error in errors))
+    if "models" in valid:  # a stage may have been replaced by one of another making
+        device = chosen(valid["models"], valid["model"]).device
+        devices.resolve(device, f"models.{valid['model']}.device")
     return valid

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +21,9 @@ ERROR = re.compile(r"^(\w+Error|Interrupted): ")
 LONGEST_MESSAGE, SHORT_TAIL = 2000, 5
 GRACE_SECONDS = 20.0
 """How long a stage may take to keep its state, when it is stopped: Prefect gives the flow 30."""
+IDLE = threading.Event()
+"""Set while no command of this process runs."""
+IDLE.set()
 SHELL_SIGNAL = 128
 """What a shell adds to the number of the signal that ended its command."""
 
@@ -99,6 +103,7 @@ def _run(
         errors="replace",
         start_new_session=True,
     ) as process:
+        IDLE.clear()
         try:
             for line in process.stdout or []:
                 if ERROR.match(line):
@@ -109,6 +114,7 @@ def _run(
         finally:
             if process.poll() is None:
                 _stop(process, emit)
+            IDLE.set()
 
 
 def _stop(process: subprocess.Popen[str], emit: Callable[[str], None]) -> None:

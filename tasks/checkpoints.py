@@ -195,7 +195,7 @@ class Place:
         """Give the checkpoints of `fit` or `refit`; `history` is where it has its scores."""
         path = self.folder / f"{self.identity[:16]}-{name}.checkpoint"
         return Checkpoints(
-            path, self.identity, seconds=self.seconds, stop=self.stop, history=history
+            path, f"{self.identity}-{name}", seconds=self.seconds, stop=self.stop, history=history
         )
 
 

@@ -55,9 +55,12 @@ def _status(error: VerbatimError) -> int:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to kill this process when its parent is gone, so that nobody writes unwatched."""
+    """Ask Linux to stop this process when its parent is gone, so that nobody writes unwatched.
+
+    By SIGTERM, so that `train` can keep its state: a `dvc repro` that is stopped just dies.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _parser(run: Callable[..., None], stage: str) -> argparse.ArgumentParser:
@@ -86,7 +89,8 @@ def digest(folder: Path) -> str:
 
 def _leave_costs(stage: str, seconds: float, outputs: str) -> None:
     """Write `.verbatim/costs/<stage>.json`: wall seconds, peak memory in MiB, and of what."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # of these the greatest one's
+    peak = max(resource.getrusage(each).ru_maxrss for each in whose) / 1024
     COSTS.mkdir(parents=True, exist_ok=True)
     partial = COSTS / f"{stage}.{os.getpid()}.tmp"
     costs = {"wall_seconds": seconds, "peak_memory_mib": peak, "outputs": outputs}

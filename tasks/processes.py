@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -34,13 +35,24 @@ def launch(wanted: int, module: str, *arguments: Path) -> bool:
     started = "WORLD_SIZE" in os.environ
     if started and count() != wanted:
         raise ParamsError(
-            f"params.yaml: processes: must be as many as torchrun has started (got {wanted}, and "
-            f"torchrun has started {count()}): another number gives other last bits"
+            "params.yaml: models.network.processes: must be as many as torchrun has started (got "
+            f"{wanted}, and torchrun has started {count()}): another number gives other last bits"
+        )
+    if wanted > (cores := os.cpu_count() or 1):
+        raise ParamsError(
+            f"params.yaml: models.network.processes: must be at most the {cores} cores of this "
+            f"machine (got {wanted})"
         )
     if started or wanted == 1:
         return False
     _launch(wanted, ["-m", module, *map(str, arguments)])
     return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        return int(probe.getsockname()[1])
 
 
 def _launch(wanted: int, arguments: list[str]) -> None:
@@ -54,8 +66,9 @@ def _launch(wanted: int, arguments: list[str]) -> None:
         max_nodes=1,
         nproc_per_node=wanted,
         run_id="train",
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"{HERE}:0",
+        rdzv_backend="static",
+        rdzv_configs={"rank": 0},
+        rdzv_endpoint=f"{HERE}:{_free_port()}",
         local_addr=HERE,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(),

@@ -189,7 +189,7 @@ def estimate(settings: Network, data: Dataset, tried: list[int]) -> tuple[Facts,
 
     dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
     gpu = memory.estimate(settings, data, dtype)
-    here = computing.choose("cpu", settings.precision).dtype  # float16 is refused by the learner
+    here = computing.choose("cpu", settings.precision).dtype
     cpu = gpu if here == dtype else memory.estimate(settings, data, here)
     free = available.available() / GIB
     points = []

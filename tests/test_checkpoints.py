@@ -210,6 +210,14 @@ class TestPlace:
             (folder / f"{'e' * 16}-fit.checkpoint.77.tmp").touch()
         assert [path.name[0] for path in folder.iterdir()] == ["f"]
 
+    def test_the_state_of_one_phase_is_of_no_use_to_another(self, tmp_path, capsys):
+        place = Place(tmp_path, "e" * 64, 60)
+        place.phase("fit", []).keep(STATE)
+        (kept,) = tmp_path.iterdir()
+        kept.rename(tmp_path / kept.name.replace("fit", "refit"))
+        assert place.phase("refit", []).latest() is None
+        assert "is of a training of other inputs" in capsys.readouterr().out
+
     def test_what_nobody_came_back_to_goes_after_a_week(self, tmp_path, monkeypatch):
         monkeypatch.setenv("VERBATIM_CHECKPOINTS", str(tmp_path))
         now = time.time()
@@ -376,6 +384,27 @@ class TestTraining:
         assert found == expected
         assert told.startswith(f"checkpoint: training goes on after step {step}, from ")
         assert f"progress {step + 1}/200 " in told.splitlines()[1]
+
+    def test_it_stops_when_who_started_it_is_killed(self, checkout, expected):
+        """As a `dvc repro` is that gets SIGTERM, and a flow that is killed."""
+        parameters = (checkout / "params.yaml").read_text()
+        rarely = parameters.replace("checkpoint_seconds: 0.02", "checkpoint_seconds: 600")
+        (checkout / "params.yaml").write_text(rarely)
+        stage = [sys.executable, "-m", "tasks.train", "data/featurize", "data/train"]
+        parent = subprocess.Popen(
+            [sys.executable, "-c", f"import subprocess; subprocess.run({stage})"],
+            cwd=checkout,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert parent.stdout.readline().startswith("progress ")
+        parent.kill()
+        parent.communicate()  # until the stage has ended, too
+        assert kept_step(checkout, "fit") > 0
+        found, told = finish(checkout)
+        assert found == expected
+        assert "goes on after step" in told
 
     def test_with_sampling_it_starts_anew_and_says_so(self, checkout):
         settle(checkout, subsample=0.5)

@@ -128,7 +128,7 @@ class TestSeveralProcesses:
         assert found == whole
 
     def test_an_error_of_one_is_told_without_a_traceback(self, checkout: Path) -> None:
-        settle(checkout, processes=2, learning_rate=1e30, gradient_clip=1e30, warmup=0)
+        settle(checkout, processes=2, learning_rate=1e30, gradient_clip_norm=1e30, warmup_epochs=0)
         process = start(checkout)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 65

@@ -15,7 +15,7 @@ from tasks.checkpoints import Checkpoints, Stop
 from tasks.errors import Interrupted
 from tasks.models.network import FittedNetwork, Network
 from tasks.neural import architecture, calibration, computing
-from tasks.neural.architecture import Categories, Numbers, together
+from tasks.neural.architecture import CategoricalEmbeddings, PiecewiseLinearEmbeddings, together
 from tasks.neural.loss import ClassWeights
 from tasks.neural.training import learning_rate
 
@@ -32,22 +32,23 @@ class TestPieces:
         assert len(found) < 2
 
     def test_a_number_passes_pieces_one_after_the_other_and_no_further(self) -> None:
-        numbers = Numbers((2,), 1)
+        numbers = PiecewiseLinearEmbeddings((2,), 1)
         numbers.set_edges([np.array([0, 1, 3], np.float32)])
         with torch.no_grad():
-            numbers.weight.copy_(torch.tensor([[[1.0], [10.0], [100.0]]]))
+            numbers.weight.copy_(torch.tensor([[[1.0], [10.0]]]))
+            numbers.missing.fill_(100)
         values = torch.tensor([[-9.0], [0.0], [0.5], [1.0], [2.0], [3.0], [9.0], [math.nan]])
         expected = [0, 0, 0.5, 1, 6, 11, 11, 100]
         assert numbers(values).flatten().tolist() == pytest.approx(expected)
 
     def test_columns_have_rows_of_their_own(self) -> None:
-        categories = Categories((3, 4), 2)
+        categories = CategoricalEmbeddings((3, 4), 2)
         codes = torch.tensor([[2, 3]], dtype=torch.int32)
         expected = torch.stack([categories.table[2], categories.table[3 + 3]])
         assert torch.equal(categories(codes)[0], expected)
 
     def test_codes_without_rows_become_the_mean_of_their_own_column(self) -> None:
-        categories = Categories((3, 2), 1)
+        categories = CategoricalEmbeddings((3, 2), 1)
         with torch.no_grad():
             categories.table.copy_(torch.tensor([[1.0], [50.0], [4.0], [8.0], [60.0]]))
         categories.fill_untrained(torch.tensor([[0, 0], [2, 0], [2, 0]], dtype=torch.int32))

@@ -42,9 +42,9 @@ class Settings:
     number_embedding: int = 16
     category_embedding: int = 16
     learning_rate: float = 0.002
-    warmup: float = 0.1
+    warmup_epochs: float = 0.1
     weight_decay: float = 0.01
-    gradient_clip: float = 1.0
+    gradient_clip_norm: float = 1.0
     class_weight: Literal["none", "balanced"] = "none"
     max_epochs: int = 2
     early_stopping_epochs: int = 3

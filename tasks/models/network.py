@@ -44,17 +44,19 @@ THREADS = 1
 class Network(Section):
     """An ensemble of MLPs on embeddings."""
 
-    members: int = Field(ge=1, description="networks in the ensemble, which share the MLP")
-    width: int = Field(ge=1, description="units of a hidden layer")
-    depth: int = Field(ge=1, description="hidden layers")
+    members: int = Field(ge=1, le=1024, description="networks in the ensemble, which share the MLP")
+    width: int = Field(ge=1, le=65536, description="units of a hidden layer")
+    depth: int = Field(ge=1, le=64, description="hidden layers")
     dropout: float = Field(ge=0, lt=1, description="share of hidden units left out of a step")
-    number_bins: int = Field(ge=1, description="pieces that quantiles cut a number into, at most")
-    number_embedding: int = Field(ge=1, description="length of the vector of a number")
-    category_embedding: int = Field(ge=1, description="length of the vector of a category")
+    number_bins: int = Field(
+        ge=1, le=1024, description="pieces that quantiles cut a number into, at most"
+    )
+    number_embedding: int = Field(ge=1, le=4096, description="length of the vector of a number")
+    category_embedding: int = Field(ge=1, le=4096, description="length of that of a category")
     learning_rate: float = Field(gt=0, description="the highest of the schedule")
-    warmup: float = Field(ge=0, description="epochs over which the learning rate rises")
+    warmup_epochs: float = Field(ge=0, description="epochs over which the learning rate rises")
     weight_decay: float = Field(ge=0, description="share of it that weights lose, times the rate")
-    gradient_clip: float = Field(gt=0, description="longest gradient of a step")
+    gradient_clip_norm: float = Field(gt=0, description="longest gradient of a step")
     class_weight: Literal["none", "balanced"] = Field(
         description="balanced: the rarer class weighs as much as the other; scores stay calibrated"
     )
@@ -68,7 +70,9 @@ class Network(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         description="of products; auto: half on a GPU, bfloat16 where the card has it"
     )
-    threads: int = Field(ge=1, description="of the processor; another number gives other bits")
+    threads: int = Field(
+        ge=1, le=256, description="of the processor; another number gives other bits"
+    )
     processes: int = Field(ge=1, description="that share each batch; on GPUs, one per card")
     compile: bool = Field(description="whether to compile by torch.compile, which takes a minute")
     deterministic: bool = Field(
@@ -177,8 +181,9 @@ class Network(Section):
         rows = min(self.micro_batch_size, self.batch_size, len(data))
         return (
             f"params.yaml: {KEY}.micro_batch_size: must fit into memory (got {rows} rows at once, "
-            "for which it did not suffice): lower it; batch_size stays what a step learns from\n"
-            "next: python -m flows profile, which finds the largest that fits"
+            f"beside a table of {len(data)} rows and {len(data.names)} features): lower it; "
+            "batch_size stays what a step learns from\n"
+            "next: python -m flows profile, which tells the largest that fits, if the table does"
         )
 
 

@@ -53,7 +53,7 @@ class Shape:
         return numbers + (self.category_embedding,) * len(self.cardinalities)
 
 
-class Numbers(nn.Module):
+class PiecewiseLinearEmbeddings(nn.Module):
     """Embed numbers: each is a sum of vectors, one a piece that it has passed, in part the last."""
 
     start: Tensor
@@ -64,11 +64,12 @@ class Numbers(nn.Module):
         most = max(bins)
         self.register_buffer("start", torch.zeros(len(bins), most))
         self.register_buffer("length", torch.ones(len(bins), most))
-        # One row more than there are pieces is for the missing value.
-        self.weight = nn.Parameter(torch.empty(len(bins), most + 1, size))
+        self.weight = nn.Parameter(torch.empty(len(bins), most, size))
+        self.missing = nn.Parameter(torch.empty(len(bins), size))
         self.bias = nn.Parameter(torch.zeros(len(bins), size))
         bound = (most + 1) ** -0.5
-        nn.init.uniform_(self.weight, -bound, bound)
+        for each in (self.weight, self.missing):
+            nn.init.uniform_(each, -bound, bound)
 
     def set_edges(self, edges: list[NDArray[np.float32]]) -> None:
         """Take the edges of each feature's pieces; pieces that a feature lacks stay empty."""
@@ -86,15 +87,13 @@ class Numbers(nn.Module):
         # A missing number lies before all pieces, and so passes none.
         number = numeric.clamp(-LARGEST, LARGEST).masked_fill(missing, -torch.inf).unsqueeze(-1)
         pieces = ((number - self.start) / self.length).clamp(0, 1)
-        missed = missing.unsqueeze(-1).to(pieces.dtype)
-        encoded = torch.cat([pieces, missed], dim=-1)  # [rows, features, pieces]
         # A place between two quantiles needs more digits than half precision has.
         with torch.autocast(numeric.device.type, enabled=False):
-            embedded = torch.einsum("rfp,fps->rfs", encoded, self.weight) + self.bias
-        return functional.relu(embedded)
+            passed = torch.einsum("rfp,fps->rfs", pieces, self.weight)
+        return functional.relu(passed + missing.unsqueeze(-1) * self.missing + self.bias)
 
 
-class Categories(nn.Module):
+class CategoricalEmbeddings(nn.Module):
     """Embed codes, each column in its own rows of one table."""
 
     first: Tensor
@@ -119,27 +118,6 @@ class Categories(nn.Module):
             vectors[rows == 0] = rows @ vectors / rows.sum()
 
 
-class Dropout(nn.Module):
-    """Leave out units at random, as `nn.Dropout` does; on a processor, in a third of the time.
-
-    There, a random word of 64 bits decides on four units, and no float is drawn for each. On a GPU
-    PyTorch does all at once.
-    """
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Set units to zero in training, and scale up the others."""
-        if values.device.type != "cpu" or not (self.training and self.share):
-            return functional.dropout(values, self.share, self.training)
-        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        drawn = words.view(torch.int16)[: values.numel()].view(values.shape)
-        kept = drawn.to(torch.float32).ge_(2**16 * self.share - 2**15)  # 1 or 0, without a copy
-        return values * kept.div_(1 - self.share).to(values.dtype)
-
-
 class Network(nn.Module):
     """Score encoded examples by every member of the ensemble.
 
@@ -151,9 +129,11 @@ class Network(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         inputs = sum(shape.sizes)
-        self.numbers = Numbers(shape.bins, shape.number_embedding) if shape.bins else None
+        self.numbers = (
+            PiecewiseLinearEmbeddings(shape.bins, shape.number_embedding) if shape.bins else None
+        )
         self.categories = (
-            Categories(shape.cardinalities, shape.category_embedding)
+            CategoricalEmbeddings(shape.cardinalities, shape.category_embedding)
             if shape.cardinalities
             else None
         )
@@ -161,7 +141,7 @@ class Network(nn.Module):
         self.scale = nn.Parameter(torch.randint(2, (shape.members, inputs)) * 2.0 - 1)
         widths = [inputs, *[shape.width] * shape.depth]
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
-        self.dropout = Dropout(shape.dropout)
+        self.dropout = nn.Dropout(shape.dropout)
         self.output = nn.Parameter(torch.empty(shape.members, widths[-1]))
         self.bias = nn.Parameter(torch.zeros(shape.members))
         nn.init.uniform_(self.output, -(widths[-1] ** -0.5), widths[-1] ** -0.5)
@@ -185,7 +165,7 @@ class Network(nn.Module):
         inside = self.dropout(functional.relu(inside.unflatten(1, (members, -1))))
         for layer in self.hidden[1:]:
             inside = self.dropout(functional.relu(layer(inside)))  # [rows, members, width]
-        return (inside * self.output).sum(-1) + self.bias
+        return (inside * self.output.to(inside.dtype)).sum(-1) + self.bias
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Give each member's log-odds: [rows, members]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 UNSET_MEMORY: Any = torch.utils.deterministic
 """By default it is filled along with deterministic algorithms, in case that somebody reads it."""
+
+RAN_OUT = re.compile("out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
+"""What CUDA, the processor's allocator, cuBLAS and NCCL say when memory ran out."""
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 """cuBLAS gives the same sums twice only with a workspace of fixed size."""
@@ -93,4 +97,4 @@ def settled(*, threads: int, deterministic: bool = True) -> Iterator[None]:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Tell whether an error of PyTorch says that memory ran out, on a GPU or on the processor."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or bool(RAN_OUT.search(str(error)))

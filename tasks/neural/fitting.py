@@ -67,7 +67,7 @@ def train(
         held_out = None if val is None else Table.of(val, chosen.device)
         training.run(table, held_out, epochs=epochs, report=report, checkpoints=checkpoints)
         finished = finish(network, shape, table, shift=weights.shift)
-    log_odds = np.empty(0) if val is None else predict(finished, Table.of(val))
+        log_odds = np.empty(0) if val is None else predict(finished, Table.of(val))
     return Trained(finished, shape, training.best_epoch, log_odds)
 
 

@@ -2,7 +2,7 @@
 
 They are started by `torchrun`, which tells each its place through the environment. All hold the
 whole table and the same weights; what they exchange is one sum of gradients per step, so that the
-result is that of one process but for the order of float sums.
+result is that of one process but for the order of float sums, and for what dropout draws.
 """
 
 from __future__ import annotations

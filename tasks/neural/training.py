@@ -41,9 +41,9 @@ class Settings(Protocol):
     number_embedding: int
     category_embedding: int
     learning_rate: float
-    warmup: float
+    warmup_epochs: float
     weight_decay: float
-    gradient_clip: float
+    gradient_clip_norm: float
     class_weight: Literal["none", "balanced"]
     max_epochs: int
     early_stopping_epochs: int
@@ -145,7 +145,7 @@ class Training:
             self.loss += loss.detach()
         self.group.sum_gradients(self.network.parameters())
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -161,7 +161,7 @@ class Training:
             raise ParamsError(
                 f"params.yaml: models.network.learning_rate: must keep the loss finite (got {loss} "
                 f"in epoch {self.epoch} with {self.settings.learning_rate:g}): lower it, or "
-                "gradient_clip"
+                "gradient_clip_norm"
             )
         if val is None:
             return {"train_log_loss": loss}
@@ -254,7 +254,7 @@ def learning_rate(settings: Settings, share: float) -> float:
 
     share  epochs passed, with fractions
     """
-    rising = min(1.0, (share + 1e-3) / settings.warmup) if settings.warmup else 1.0
+    rising = min(1.0, (share + 1e-3) / settings.warmup_epochs) if settings.warmup_epochs else 1.0
     falling = 0.5 * (1 + math.cos(math.pi * min(share / settings.max_epochs, 1.0)))
     return settings.learning_rate * rising * falling
 
