@@ -349,6 +349,7 @@ def test_run_follows_the_flow_to_its_end(trained: Path, prefect):
         wait_until(lambda: statuses(trained, one.key) == ["FAILED", "RUNNING"])
         two.flow.kill()
         wait_until(lambda: statuses(trained, one.key) == ["FAILED", "FAILED"], seconds=10)
+        two.stage.resume()  # one that is suspended takes no SIGTERM
         two.stage.wait(PATIENCE_SECONDS)
     with held(trained, prefect) as three:
         wait_until(lambda: statuses(trained, one.key) == ["FAILED", "FAILED", "RUNNING"])
