@@ -38,13 +38,13 @@ def launch(wanted: int, module: str, *arguments: Path) -> bool:
             "params.yaml: models.network.processes: must be as many as torchrun has started (got "
             f"{wanted}, and torchrun has started {count()}): another number gives other last bits"
         )
+    if started or wanted == 1:
+        return False
     if wanted > (cores := os.cpu_count() or 1):
         raise ParamsError(
             f"params.yaml: models.network.processes: must be at most the {cores} cores of this "
-            f"machine (got {wanted})"
+            f"machine (got {wanted}): torchrun starts those of several machines"
         )
-    if started or wanted == 1:
-        return False
     _launch(wanted, ["-m", module, *map(str, arguments)])
     return True
 

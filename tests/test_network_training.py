@@ -7,9 +7,20 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
-from test_checkpoints import COLUMNS, ROOT, examples, finish, kept_step, outputs, start, stop
+from test_checkpoints import (
+    COLUMNS,
+    ROOT,
+    examples,
+    finish,
+    kept_step,
+    outputs,
+    start,
+    stop,
+    wait_until,
+)
 from test_network import SETTINGS
 
 from tasks.encoder import Encoder
@@ -126,6 +137,18 @@ class TestSeveralProcesses:
         found, told = finish(checkout)
         assert "goes on after step" in told
         assert found == whole
+
+    def test_one_that_is_killed_ends_the_others_with_a_word(self, checkout: Path) -> None:
+        settle(checkout, processes=2)
+        whole, _ = finish(checkout)
+        shutil.rmtree(checkout / "data" / "train")
+        process = start(checkout)
+        wait_until(lambda: kept_step(checkout, "fit") >= 1, process)
+        psutil.Process(process.pid).children()[-1].kill()
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal.SIGKILL
+        assert "Traceback" not in errors
+        assert finish(checkout)[0] == whole
 
     def test_an_error_of_one_is_told_without_a_traceback(self, checkout: Path) -> None:
         settle(checkout, processes=2, learning_rate=1e30, gradient_clip_norm=1e30, warmup_epochs=0)

@@ -11,12 +11,13 @@ import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from tasks import processes
-from tasks.errors import ParamsError
+from tasks.errors import ParamsError, StageError
 
 STEPS_BETWEEN_WORDS = 16
 """How often processes ask each other, which makes a GPU wait, whether to stop."""
@@ -39,9 +40,7 @@ class Group:
 
     def sum(self, values: Tensor) -> Tensor:
         """Add up the values of all processes, in place."""
-        if self.size > 1:
-            distributed.all_reduce(values)
-        return values
+        return self._exchanged(values, distributed.ReduceOp.SUM)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Give every process the sum of all gradients; a part without rows counts as zeros.
@@ -63,10 +62,20 @@ class Group:
     def most(self, value: int, device: torch.device) -> int:
         """Give the greatest value that any process has."""
         if self.size == 1:
-            return value
+            return value  # without asking the device
         shared = torch.tensor(value, device=device)
-        distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
-        return int(shared)
+        return int(self._exchanged(shared, distributed.ReduceOp.MAX))
+
+    def _exchanged(self, values: Tensor, operation: Any) -> Tensor:
+        if self.size > 1:
+            try:
+                distributed.all_reduce(values, op=operation)
+            except RuntimeError as error:  # of gloo, or of NCCL
+                raise StageError(
+                    f"train: all {self.size} processes must go on together (got no answer of one)"
+                    "\nnext: the same command, which goes on from the last checkpoint"
+                ) from error
+        return values
 
 
 ALONE = Group()
