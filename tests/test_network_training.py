@@ -109,20 +109,25 @@ def test_asked_to_stop_it_goes_on_within_the_epoch(
 
 
 class TestSeveralProcesses:
-    def test_two_have_the_loss_curve_of_one(
-        self, checkout: Path, expected: dict[str, bytes]
-    ) -> None:
-        """But for the order of float sums, where dropout draws nothing."""
-        settle(checkout, dropout=0)
-        alone = curve(finish(checkout)[0])
-        settle(checkout, dropout=0, processes=2, batch_size=100, micro_batch_size=30)
+    def test_two_have_the_loss_curve_of_one(self, checkout: Path) -> None:
+        """But for the order of float sums, where dropout draws nothing.
+
+        That order can decide on which side of zero the input of a ReLU falls, and so whether a row
+        has a gradient there at all: harmless only where a row is one of many, and steps are few.
+        An odd batch has unequal shares, whose gradients must be whole before they are clipped.
+        """
+        alike = {"dropout": 0, "batch_size": 1001, "gradient_clip_norm": 0.02}
+        settle(checkout, **alike)
+        of_one, _ = finish(checkout)
+        alone = curve(of_one)
+        settle(checkout, **alike, processes=2, micro_batch_size=300)
         found, told = finish(checkout)
         assert told.count("progress 1/") == 2, "only the first one speaks, of fit and refit"
         together = curve(found)
         assert together.keys() == alone.keys()
         for name in ("train_log_loss", "val_log_loss", "val_roc_auc"):
             assert together[name] == pytest.approx(alone[name], abs=2e-4), name
-        assert found["model.safetensors"] != expected["model.safetensors"]
+        assert found["model.safetensors"] != of_one["model.safetensors"], "sums of another order"
 
     def test_they_stop_together_and_go_on_to_the_same_bytes(self, checkout: Path) -> None:
         settle(checkout, processes=2)
