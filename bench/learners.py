@@ -192,7 +192,8 @@ def _fits(learner: Learner, known: Dataset, val: Dataset) -> dict[str, Work]:
             train.fit(learner, known, val, seed=SEED, place=place)
 
     def alone() -> None:
-        learner.fit(known, val, seed=SEED, report=lambda _, __: None, checkpoints=NOWHERE)
+        parts = learner.prepare(known, val)
+        learner.fit(parts, seed=SEED, report=lambda _, __: None, checkpoints=NOWHERE)
 
     return {
         "fit, without report and checkpoints": alone,

@@ -80,7 +80,8 @@ def fit(
     """Train with early stopping on `val`; give the model and the scores of each step."""
     progress = Progress(learner.steps)
     kept = place.phase("fit", progress.history)
-    fitted = learner.fit(train, val, seed=seed, report=progress.report, checkpoints=kept)
+    parts = learner.prepare(train, val)
+    fitted = learner.fit(parts, seed=seed, report=progress.report, checkpoints=kept)
     progress.close()
     return fitted, progress.history
 

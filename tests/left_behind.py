@@ -104,9 +104,9 @@ def leave(folder: Path, *, passed: bool = True) -> Path:
     files.write_json(data / "featurize" / "examples.json", record)
 
     history: list[dict[str, float]] = []
-    fitted = Trees(**TREES).fit(
-        encoder.encode(parts["train"]),
-        encoder.encode(parts["val"]),
+    learner = Trees(**TREES)
+    fitted = learner.fit(
+        learner.prepare(encoder.encode(parts["train"]), encoder.encode(parts["val"])),
         seed=1,
         report=lambda step, scores: history.append({"step": step, **scores}),
         checkpoints=NOWHERE,

@@ -122,7 +122,9 @@ def test_a_synthetic_table_has_nulls_and_tells_the_target() -> None:
 
 def test_trees_are_measured_against_the_same_trees() -> None:
     settings = Trees.model_validate(SHALLOW | {"max_rounds": 20})
-    fitted = settings.fit(TRAIN, VAL, seed=3, report=lambda _, __: None, checkpoints=NOWHERE)
+    fitted = settings.fit(
+        settings.prepare(TRAIN, VAL), seed=3, report=lambda _, __: None, checkpoints=NOWHERE
+    )
     bare = learners._bare_trees(settings, TRAIN, VAL, seed=3)
     assert bare == bytes(fitted.booster.save_raw("ubj"))
 

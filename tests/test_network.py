@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_trees import TEST, TRAIN, VAL, examples, log_loss, only
 
-from tasks import devices, models
+from tasks import devices, metrics, models
 from tasks.checkpoints import NOWHERE
 from tasks.encoder import MISSING, UNKNOWN, Dataset
 from tasks.errors import ParamsError
@@ -49,7 +49,7 @@ def quiet(_step: int, _scores: dict[str, float]) -> None:
 
 def fit(train: Dataset = TRAIN, val: Dataset = VAL, *, seed: int = 5, **settings: Any) -> Any:
     learner = Network.model_validate(SETTINGS | settings)
-    return learner.fit(train, val, seed=seed, report=quiet, checkpoints=NOWHERE)
+    return learner.fit(learner.prepare(train, val), seed=seed, report=quiet, checkpoints=NOWHERE)
 
 
 def refit(data: Dataset, fitted: FittedNetwork) -> FittedNetwork:
@@ -152,7 +152,10 @@ def test_contributions_are_greatest_for_what_tells_the_target(fitted: FittedNetw
 def test_each_epoch_is_reported_and_the_best_is_kept() -> None:
     history: History = []
     kept = NETWORK.fit(
-        TRAIN, VAL, seed=5, report=lambda *step: history.append(step), checkpoints=NOWHERE
+        NETWORK.prepare(TRAIN, VAL),
+        seed=5,
+        report=lambda *step: history.append(step),
+        checkpoints=NOWHERE,
     )
     assert [step for step, _ in history] == list(range(1, len(history) + 1))
     assert len(history) <= NETWORK.steps
@@ -163,11 +166,87 @@ def test_each_epoch_is_reported_and_the_best_is_kept() -> None:
     assert min(losses) - 0.05 < calibrated < min(losses) + 0.01
 
 
+def test_validation_is_scored_where_it_was_placed_as_it_is_predicted() -> None:
+    parts = NETWORK.prepare(TRAIN, VAL)
+    kept = NETWORK.fit(parts, seed=5, report=quiet, checkpoints=NOWHERE)
+    assert np.array_equal(parts.val_scores(kept), kept.predict(VAL))
+
+
+def test_what_is_prepared_once_serves_trainings_of_any_setting() -> None:
+    settings: tuple[dict[str, Any], ...] = (
+        {"number_bins": 3, "width": 8, "max_epochs": 3},
+        {"class_weight": "balanced", "depth": 1, "members": 2, "max_epochs": 2},
+    )
+    shared = NETWORK.prepare(TRAIN, VAL)
+    for each in (*settings, settings[0]):
+        learner = Network.model_validate(SETTINGS | each)
+        one = learner.fit(shared, seed=5, report=quiet, checkpoints=NOWHERE)
+        alone = fit(**each)
+        assert weights(one) == weights(alone)
+        assert np.array_equal(shared.val_scores(one), alone.predict(VAL))
+
+
+def test_each_epoch_is_judged_after_it_was_reported() -> None:
+    heard: list[tuple[str, int]] = []
+    losses: dict[int, float] = {}
+    judged: dict[int, Any] = {}
+
+    def report(step: int, scores: dict[str, float]) -> None:
+        heard.append(("reported", step))
+        losses[step] = scores["val_log_loss"]
+
+    def judge(step: int, predict: Any) -> None:
+        heard.append(("judged", step))
+        judged[step] = predict()
+
+    kept = NETWORK.fit(
+        NETWORK.prepare(TRAIN, VAL), seed=5, report=report, checkpoints=NOWHERE, judge=judge
+    )
+    assert heard == [(what, step) for step in sorted(losses) for what in ("reported", "judged")]
+    target = VAL.target.astype(np.int64)
+    for step, scores in judged.items():
+        assert metrics.log_loss(metrics.tally(target, scores)) == losses[step]
+    uncalibrated = replace(kept, slope=1.0, intercept=0.0)
+    np.testing.assert_allclose(judged[kept.steps], uncalibrated.predict(VAL), atol=1e-6)
+
+
+def test_to_be_judged_changes_nothing(fitted: FittedNetwork) -> None:
+    judged = NETWORK.fit(
+        NETWORK.prepare(TRAIN, VAL),
+        seed=5,
+        report=quiet,
+        checkpoints=NOWHERE,
+        judge=lambda _, predict: predict(),
+    )
+    assert weights(judged) == weights(fitted)
+
+
+def test_what_the_judge_raises_ends_the_training() -> None:
+    steps: list[int] = []
+
+    def judge(step: int, _predict: Any) -> None:
+        if step == 2:
+            raise LookupError("no more of this")
+
+    with pytest.raises(LookupError, match="no more of this"):
+        NETWORK.fit(
+            NETWORK.prepare(TRAIN, VAL),
+            seed=5,
+            report=lambda step, _: steps.append(step),
+            checkpoints=NOWHERE,
+            judge=judge,
+        )
+    assert steps == [1, 2]
+
+
 def test_training_stops_when_validation_does_not_improve() -> None:
     flipped = replace(VAL, target=1 - VAL.target)
     history: History = []
     NETWORK.fit(
-        TRAIN, flipped, seed=5, report=lambda *step: history.append(step), checkpoints=NOWHERE
+        NETWORK.prepare(TRAIN, flipped),
+        seed=5,
+        report=lambda *step: history.append(step),
+        checkpoints=NOWHERE,
     )
     assert len(history) < NETWORK.steps
 
@@ -240,7 +319,10 @@ def test_micro_batches_add_up_to_the_batch() -> None:
         learner = Network.model_validate(SETTINGS | {"dropout": 0, "micro_batch_size": micro})
         steps = history.setdefault(micro, [])
         learner.fit(
-            TRAIN, VAL, seed=5, report=lambda *step, to=steps: to.append(step), checkpoints=NOWHERE
+            learner.prepare(TRAIN, VAL),
+            seed=5,
+            report=lambda *step, to=steps: to.append(step),
+            checkpoints=NOWHERE,
         )
     for micro in (20, 7):
         for (_, whole), (_, parts) in zip(history[50], history[micro], strict=True):

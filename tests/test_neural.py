@@ -153,7 +153,9 @@ def train(folder: Path, cuts: list[int], **settings: Any) -> tuple[FittedNetwork
             to.append({"step": step, **scores})
 
         try:
-            fitted = learner.fit(TRAIN, VAL, seed=5, report=report, checkpoints=checkpoints)
+            fitted = learner.fit(
+                learner.prepare(TRAIN, VAL), seed=5, report=report, checkpoints=checkpoints
+            )
         except Interrupted:
             assert cut > 0
         else:
@@ -186,8 +188,7 @@ def test_an_ended_training_is_not_done_again(tmp_path: Path) -> None:
     whole, _ = train(tmp_path, [])
     assert (tmp_path / "one.checkpoint").exists()
     again = NETWORK.fit(
-        TRAIN,
-        VAL,
+        NETWORK.prepare(TRAIN, VAL),
         seed=5,
         report=lambda *_: pytest.fail("no epoch should be trained again"),
         checkpoints=Checkpoints(

@@ -49,7 +49,7 @@ TRAIN, VAL, TEST = examples(1), examples(2), examples(3)
 
 def fit(seed: int = 5, **settings: Any) -> FittedTrees:
     learner = Trees.model_validate(SETTINGS | settings)
-    return learner.fit(TRAIN, VAL, seed=seed, **QUIET)
+    return learner.fit(learner.prepare(TRAIN, VAL), seed=seed, **QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +135,15 @@ def test_the_order_of_training_rows_does_not_matter_without_sampling() -> None:
     whole = Trees.model_validate(SETTINGS | WHOLE)
     backwards = only(TRAIN, slice(None, None, -1))
     one, other = (
-        whole.fit(data, VAL, seed=5, **QUIET).predict(TEST) for data in (TRAIN, backwards)
+        whole.fit(whole.prepare(data, VAL), seed=5, **QUIET).predict(TEST)
+        for data in (TRAIN, backwards)
     )
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_the_unit_of_a_number_does_not_matter(fitted: FittedTrees) -> None:
     doubled = [replace(data, numeric=data.numeric * 2) for data in (TRAIN, VAL, TEST)]
-    other = TREES.fit(doubled[0], doubled[1], seed=5, **QUIET)
+    other = TREES.fit(TREES.prepare(doubled[0], doubled[1]), seed=5, **QUIET)
     assert np.array_equal(other.predict(doubled[2]), fitted.predict(TEST))
 
 
@@ -168,7 +169,10 @@ def test_contributions_are_greatest_for_what_tells_the_target(fitted: FittedTree
 def test_each_step_is_reported_and_the_best_is_kept() -> None:
     history: list[tuple[int, dict[str, float]]] = []
     kept = TREES.fit(
-        TRAIN, VAL, seed=5, report=lambda *step: history.append(step), checkpoints=NOWHERE
+        TREES.prepare(TRAIN, VAL),
+        seed=5,
+        report=lambda *step: history.append(step),
+        checkpoints=NOWHERE,
     )
     assert [step for step, _ in history] == list(range(1, len(history) + 1))
     assert len(history) < TREES.steps
@@ -177,6 +181,74 @@ def test_each_step_is_reported_and_the_best_is_kept() -> None:
     assert len(history) == kept.booster.num_boosted_rounds() + TREES.early_stopping_rounds
     assert log_loss(VAL.target, kept.predict(VAL)) == pytest.approx(min(losses), abs=1e-5)
     assert {name for _, scores in history for name in scores} == {"train_log_loss", "val_log_loss"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"max_depth": 1}, {"max_depth": 9, "reg_lambda": 0}, {"learning_rate": 1}, WHOLE],
+)
+def test_validation_is_scored_in_its_bins_as_it_is_predicted(settings: dict[str, float]) -> None:
+    learner = Trees.model_validate(SETTINGS | settings)
+    parts = learner.prepare(TRAIN, VAL)
+    kept = learner.fit(parts, seed=5, **QUIET)
+    assert np.array_equal(parts.val_scores(kept), kept.predict(VAL))
+    assert np.array_equal(parts.val_scores(kept), kept.predict(VAL)), "the second time too"
+
+
+def test_what_is_prepared_once_serves_trainings_of_any_setting() -> None:
+    settings = (
+        {"max_depth": 1, "learning_rate": 0.9},
+        {"subsample": 0.3, "reg_lambda": 50},
+        {"colsample_bynode": 1, "min_child_weight": 20, "max_rounds": 7},
+    )
+    shared = TREES.prepare(TRAIN, VAL)
+    for each in (*settings, *reversed(settings)):
+        learner = Trees.model_validate(SETTINGS | each)
+        one = learner.fit(shared, seed=5, **QUIET)
+        assert model(one) == model(fit(**each))
+        assert np.array_equal(shared.val_scores(one), fit(**each).predict(VAL))
+
+
+def test_each_step_is_judged_after_it_was_reported() -> None:
+    heard: list[tuple[str, int]] = []
+    scores: dict[int, Any] = {}
+
+    def judge(step: int, predict: Any) -> None:
+        heard.append(("judged", step))
+        scores[step] = predict()
+
+    kept = TREES.fit(
+        TREES.prepare(TRAIN, VAL),
+        seed=5,
+        report=lambda step, _: heard.append(("reported", step)),
+        checkpoints=NOWHERE,
+        judge=judge,
+    )
+    steps = range(1, kept.steps + TREES.early_stopping_rounds + 1)
+    assert heard == [(what, step) for step in steps for what in ("reported", "judged")]
+    assert np.array_equal(scores[kept.steps], kept.predict(VAL))
+    assert model(kept) == model(fit(seed=5)), "to be judged changes nothing"
+    for step in (1, kept.steps // 2):
+        fewer = replace(kept, booster=kept.booster[:step])
+        assert np.array_equal(scores[step], fewer.predict(VAL))
+
+
+def test_what_the_judge_raises_ends_the_training() -> None:
+    steps: list[int] = []
+
+    def judge(step: int, _predict: Any) -> None:
+        if step == 3:
+            raise LookupError("no more of this")
+
+    with pytest.raises(LookupError, match="no more of this"):
+        TREES.fit(
+            TREES.prepare(TRAIN, VAL),
+            seed=5,
+            report=lambda step, _: steps.append(step),
+            checkpoints=NOWHERE,
+            judge=judge,
+        )
+    assert steps == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +269,7 @@ def test_features_that_are_constant_are_named_as_a_cause() -> None:
         TRAIN, numeric=np.zeros_like(TRAIN.numeric), categorical=np.full_like(TRAIN.categorical, 2)
     )
     with pytest.raises(ParamsError, match="whether the features tell anything"):
-        TREES.fit(flat, VAL, seed=5, **QUIET)
+        TREES.fit(TREES.prepare(flat, VAL), seed=5, **QUIET)
 
 
 def test_a_refit_grows_as_many_trees_on_other_data(fitted: FittedTrees) -> None:
@@ -217,7 +289,7 @@ def test_one_kind_of_feature_is_enough(kept: str) -> None:
             )
         return replace(data, numeric=data.numeric[:, :0], names=data.names[3:])
 
-    fitted = TREES.fit(reduced(TRAIN), reduced(VAL), seed=5, **QUIET)
+    fitted = TREES.fit(TREES.prepare(reduced(TRAIN), reduced(VAL)), seed=5, **QUIET)
     assert np.std(fitted.predict(reduced(TEST))) > 0.05
 
 
@@ -242,7 +314,10 @@ def run_to_the_end(
                 place.stop.signal = signal.SIGTERM
 
         fitted = learner.fit(
-            data, VAL, seed=5, report=report, checkpoints=place.phase("fit", history)
+            learner.prepare(data, VAL),
+            seed=5,
+            report=report,
+            checkpoints=place.phase("fit", history),
         )
         again = place.phase("refit", [])
         refit = learner.refit(data, fitted, seed=5, report=report, checkpoints=again)
@@ -278,7 +353,7 @@ def test_it_stops_where_xgboost_itself_would() -> None:
     known, unknown = boosting.matrix(TRAIN), boosting.matrix(VAL)
     for settings in ({}, WHOLE, {"early_stopping_rounds": 1}, {"max_rounds": 4}):
         learner = Trees.model_validate(SETTINGS | settings)
-        kept = learner.fit(TRAIN, VAL, seed=5, **QUIET)
+        kept = learner.fit(learner.prepare(TRAIN, VAL), seed=5, **QUIET)
         booster = xgboost.train(
             learner._settings(TRAIN, 5),
             known,
@@ -294,8 +369,7 @@ def test_it_stops_where_xgboost_itself_would() -> None:
 def test_of_equal_losses_the_first_counts() -> None:
     losses: list[float] = []
     kept = TREES.fit(
-        TRAIN,
-        only(VAL, slice(0)),  # of which the loss is always 0
+        TREES.prepare(TRAIN, only(VAL, slice(0))),  # of which the loss is always 0
         seed=5,
         report=lambda _, scores: losses.append(scores["val_log_loss"]),
         checkpoints=NOWHERE,

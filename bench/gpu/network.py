@@ -185,17 +185,18 @@ def _whole(bench: Bench, settings: Settings) -> Iterator[Facts]:
     told: list[dict[str, float]] = []
     bench.__dict__.pop("table", None)  # it makes room for that of the training
     with card.memory(bench.device) as taken, card.busy(bench.device) as busy:
-        work = partial(
-            fitting.train,
-            settings,
-            known,
-            val,
-            device=bench.device.type,
-            epochs=1,
-            seed=SEED,
-            report=lambda _step, scores: told.append(scores),
-            checkpoints=NOWHERE,
-        )
+
+        def work() -> None:
+            fitting.train(
+                settings,
+                fitting.place(known, val, device=bench.device.type),
+                device=bench.device.type,
+                epochs=1,
+                seed=SEED,
+                report=lambda _step, scores: told.append(scores),
+                checkpoints=NOWHERE,
+            )
+
         seconds = _seconds(bench, work)
     yield {
         "seconds": seconds,

@@ -5,7 +5,6 @@ A new one is a module with a section that keeps to `Learner`, and one line in `M
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -17,15 +16,28 @@ from tasks import files
 from tasks.checkpoints import Checkpoints
 from tasks.devices import Device
 from tasks.encoder import Dataset
+from tasks.listeners import Judge, Report, approve
 from tasks.models.network import Network
 from tasks.models.trees import Trees
 from tasks.params import Section
 
-Report = Callable[[int, dict[str, float]], None]
-"""Takes the number of a step, from 1, and its scores: `train_log_loss`, `val_log_loss`, ...
 
-Those of a refit are named `refit_train_log_loss`, ...
-"""
+class Parts(Protocol):
+    """What a training learns from and stops by, brought to where it computes."""
+
+    @property
+    def train(self) -> Dataset:
+        """The rows to learn from."""
+        ...
+
+    @property
+    def val(self) -> Dataset:
+        """The rows to stop by."""
+        ...
+
+    def val_scores(self, fitted: Any) -> NDArray[np.float64]:
+        """Give what `fitted.predict` gives of the rows to stop by, without bringing them again."""
+        ...
 
 
 class Fitted(Protocol):
@@ -72,10 +84,25 @@ class Learner(Protocol):
         """Whether the same device gives the same bytes again."""
         ...
 
+    def prepare(self, train: Dataset, val: Dataset) -> Parts:
+        """Do what trainings on the same parts can share, even if they differ in what is searched.
+
+        It depends on the learner, and on where it trains, alone.
+        """
+        ...
+
     def fit(
-        self, train: Dataset, val: Dataset, *, seed: int, report: Report, checkpoints: Checkpoints
+        self,
+        parts: Any,
+        *,
+        seed: int,
+        report: Report,
+        checkpoints: Checkpoints,
+        judge: Judge = approve,
     ) -> Fitted:
         """Train on one part and stop by the other; the same seed gives the same bytes.
+
+        The parts are what `prepare` gave, of this section or of another one of its kind.
 
         It goes on from `checkpoints.latest()`, whose steps are not reported again, keeps its state
         when that is due, and keeps it at the end, so that what comes after can be cut off too.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.checkpoints import Checkpoints, State
 from tasks.encoder import MISSING, Dataset
@@ -70,6 +71,14 @@ class Growth:
         _, *told = self.booster.eval_set(evals, self.step).split()  # [7] train-logloss:0.31 ...
         values = (float(each.rpartition(":")[2]) for each in told)
         return {f"{name}_log_loss": value for name, value in zip(self._parts, values, strict=True)}
+
+    def predict(self, name: str) -> NDArray[np.float64]:
+        """Give the probabilities of target 1 of a part's rows, [rows], by the trees so far.
+
+        Their sums are there already, so that no tree is asked again.
+        """
+        scores: NDArray[np.float32] = self.booster.predict(self._parts[name])
+        return scores.astype(np.float64)
 
     def keep_if_due(self) -> None:
         """Keep the trees, or where they cannot be taken up again, that they were under way."""

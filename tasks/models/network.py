@@ -11,7 +11,8 @@ parameters, and what is done with a network once it is trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,14 +26,15 @@ from tasks.checkpoints import Checkpoints
 from tasks.devices import Device
 from tasks.encoder import Dataset
 from tasks.errors import ParamsError
+from tasks.listeners import Judge, Report, approve
 from tasks.params import Section
 
 if TYPE_CHECKING:
     from tasks.neural.architecture import Network as Module
     from tasks.neural.architecture import Shape
     from tasks.neural.fitting import Trained
+    from tasks.neural.tables import Placed
 
-Report = Callable[[int, dict[str, float]], None]
 Floats = NDArray[np.float64]
 
 KEY = "models.network"
@@ -84,14 +86,18 @@ class Network(Section):
         """The most epochs that `fit` takes."""
         return self.max_epochs
 
+    def prepare(self, train: Dataset, val: Dataset) -> Placed:
+        """Copy both parts to the device; raises ParamsError if its memory runs out."""
+        return self._place(train, val)
+
     def fit(
         self,
-        train: Dataset,
-        val: Dataset,
+        parts: Placed,
         *,
         seed: int,
         report: Report,
         checkpoints: Checkpoints,
+        judge: Judge = approve,
     ) -> FittedNetwork:
         """Train until validation stops improving, and calibrate by it.
 
@@ -100,17 +106,22 @@ class Network(Section):
         from tasks.neural import calibration
 
         trained = self._train(
-            train, val, epochs=self.max_epochs, seed=seed, report=report, checkpoints=checkpoints
+            parts,
+            epochs=self.max_epochs,
+            seed=seed,
+            report=report,
+            checkpoints=checkpoints,
+            judge=judge,
         )
-        slope, intercept = calibration.fit(trained.log_odds, _target(val))
+        slope, intercept = calibration.fit(trained.log_odds, _target(parts.val))
         return FittedNetwork(
             network=trained.network,
             shape=trained.shape,
-            features=train.names,
+            features=parts.train.names,
             epochs=trained.epochs,
             slope=round(slope, files.DIGITS),
             intercept=round(intercept, files.DIGITS),
-            device=devices.resolve(self.device, f"{KEY}.device"),
+            device=self._device(),
             deterministic=self.deterministic,
         )
 
@@ -129,8 +140,7 @@ class Network(Section):
             report(step, {f"refit_{name}": score for name, score in scores.items()})
 
         trained = self._train(
-            data,
-            None,
+            self._place(data, None),
             epochs=fitted.epochs,
             seed=seed,
             report=renamed,
@@ -161,17 +171,29 @@ class Network(Section):
             deterministic=learner["deterministic"],
         )
 
-    def _train(
-        self, data: Dataset, val: Dataset | None, *, epochs: int, seed: int, **callbacks: Any
-    ) -> Trained:
-        from tasks.neural import computing, fitting, memory
+    def _place(self, train: Dataset, val: Dataset | None) -> Placed:
+        from tasks.neural import fitting
 
-        device = devices.resolve(self.device, f"{KEY}.device")
-        memory.check(self, data, device)
+        with self._memory_for(train):
+            return fitting.place(train, val, device=self._device())
+
+    def _train(self, parts: Placed, **settings: Any) -> Trained:
+        from tasks.neural import fitting, memory
+
+        memory.check(self, parts.train, self._device())
+        with self._memory_for(parts.train):
+            return fitting.train(self, parts, device=self._device(), **settings)
+
+    def _device(self) -> Literal["cpu", "cuda"]:
+        return devices.resolve(self.device, f"{KEY}.device")
+
+    @contextmanager
+    def _memory_for(self, data: Dataset) -> Iterator[None]:
+        """Raise ParamsError with advice where PyTorch says that memory ran out."""
+        from tasks.neural import computing
+
         try:
-            return fitting.train(
-                self, data, val, device=device, epochs=epochs, seed=seed, **callbacks
-            )
+            yield
         except RuntimeError as error:
             if not computing.is_out_of_memory(error):
                 raise
@@ -252,7 +274,7 @@ class FittedNetwork:
         files.write_json(folder / "learner.json", learner)
 
 
-def _target(data: Dataset) -> NDArray[np.float32]:
-    if data.target is None:
+def _target(data: Dataset | None) -> NDArray[np.float32]:
+    if data is None or data.target is None:
         raise ValueError("examples to train on must have a target")
     return data.target

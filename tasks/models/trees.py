@@ -8,8 +8,9 @@ threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +23,33 @@ from tasks.checkpoints import Checkpoints
 from tasks.devices import Device, resolve
 from tasks.encoder import Dataset
 from tasks.errors import ParamsError
+from tasks.listeners import Judge, Report, approve
 from tasks.models import boosting
 from tasks.models.boosting import Growth
 from tasks.params import Section
 
 if TYPE_CHECKING:
-    from xgboost import Booster
+    from xgboost import Booster, DMatrix, QuantileDMatrix
 
-Report = Callable[[int, dict[str, float]], None]
 
 SECONDS_BETWEEN_SCORES = 2.0
 """Of a refit."""
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The parts of a table as trees are grown on them.
+
+    matrices  of `train` and `val`, by these names
+    """
+
+    train: Dataset
+    val: Dataset
+    matrices: Mapping[str, QuantileDMatrix]
+
+    def val_scores(self, fitted: FittedTrees) -> NDArray[np.float64]:
+        """Give the probability of target 1 of each row of `val`."""
+        return fitted.score(self.val, self.matrices["val"])
 
 
 class Trees(Section):
@@ -63,23 +80,34 @@ class Trees(Section):
         """Yes, on a GPU too."""
         return True
 
+    def prepare(self, train: Dataset, val: Dataset) -> Bins:
+        """Cut both parts into the bins that the trees of any setting are grown on."""
+        with boosting.memory_of(self._device(), train):
+            known = boosting.binned(train)
+            return Bins(train, val, {"train": known, "val": boosting.binned(val, known)})
+
     def fit(
-        self, train: Dataset, val: Dataset, *, seed: int, report: Report, checkpoints: Checkpoints
+        self,
+        parts: Bins,
+        *,
+        seed: int,
+        report: Report,
+        checkpoints: Checkpoints,
+        judge: Judge = approve,
     ) -> FittedTrees:
         """Grow trees on one part until the other's log loss stops improving.
 
         Raises ParamsError if no tree that is kept has a split: such a model has learned nothing.
         """
-        device = self._device()
+        device, train = self._device(), parts.train
         with boosting.memory_of(device, train):
-            known = boosting.binned(train)
-            parts = {"train": known, "val": boosting.binned(val, known)}
-            growth = Growth(self._settings(train, seed), parts, checkpoints)
+            growth = Growth(self._settings(train, seed), parts.matrices, checkpoints)
             best = growth.values.setdefault("best", {"step": 0, "loss": float("inf")})
             while growth.step < min(self.max_rounds, best["step"] + self.early_stopping_rounds):
                 growth.add()
                 losses = growth.losses()
                 report(growth.step, losses)
+                judge(growth.step, partial(growth.predict, "val"))
                 if growth.step == 1 or losses["val_log_loss"] < best["loss"]:
                     best |= {"step": growth.step, "loss": losses["val_log_loss"]}
                 growth.keep_if_due()
@@ -182,14 +210,14 @@ class FittedTrees:
 
     def predict(self, data: Dataset) -> NDArray[np.float64]:
         """Give the probability of target 1, [rows]."""
-        return self._predict(data)
+        return self.score(data, boosting.matrix(data))
 
     def contributions(self, data: Dataset) -> NDArray[np.float64]:
         """Give what each feature adds in log-odds, and last the bias: [rows, features + 1].
 
         The SHAP values of Lundberg et al. (2018), arXiv:1802.03888, as XGBoost computes them.
         """
-        return self._predict(data, pred_contribs=True)
+        return self.score(data, boosting.matrix(data), pred_contribs=True)
 
     def save(self, folder: Path) -> None:
         """Write `model.ubj` and `learner.json`."""
@@ -204,7 +232,8 @@ class FittedTrees:
         }
         files.write_json(folder / "learner.json", learner)
 
-    def _predict(self, data: Dataset, **what: bool) -> NDArray[np.float64]:
+    def score(self, data: Dataset, matrix: DMatrix, **what: bool) -> NDArray[np.float64]:
+        """Give what XGBoost says of each row, whose values may be cut into the trees' own bins."""
         self.booster.set_param({"nthread": boosting.threads(data), "device": "cpu"})
-        values: NDArray[np.float32] = self.booster.predict(boosting.matrix(data), **what)
+        values: NDArray[np.float32] = self.booster.predict(matrix, **what)
         return values.astype(np.float64)

@@ -13,11 +13,12 @@ from torch import nn
 from tasks import seeds
 from tasks.checkpoints import Checkpoints
 from tasks.encoder import Dataset
+from tasks.listeners import Judge, Report, approve
 from tasks.neural import architecture, computing, parallel
 from tasks.neural.architecture import Network, Shape
 from tasks.neural.loss import ClassWeights
-from tasks.neural.tables import SCORED_ROWS, Table, predict
-from tasks.neural.training import Report, Settings, Training
+from tasks.neural.tables import SCORED_ROWS, Placed, Table, predict
+from tasks.neural.training import Settings, Training
 
 TYPICAL_ROWS = 20_000
 """Rows, evenly spaced, whose mean embedding is the typical one, at most twice as many."""
@@ -37,21 +38,30 @@ class Trained:
     log_odds: NDArray[np.float64]
 
 
+def place(train: Dataset, val: Dataset | None, *, device: Literal["cpu", "cuda"]) -> Placed:
+    """Copy the parts of a table to the device, for as many trainings as one likes."""
+    local_rank = parallel.join(device).local_rank
+    target = computing.choose(device, "float32", local_rank=local_rank).device
+    held_out = None if val is None else Table.of(val, target)
+    return Placed(train, val, Table.of(train, target), held_out)
+
+
 def train(
     settings: Settings,
-    data: Dataset,
-    val: Dataset | None,
+    parts: Placed,
     *,
     device: Literal["cpu", "cuda"],
     epochs: int,
     seed: int,
     report: Report,
     checkpoints: Checkpoints,
+    judge: Judge = approve,
 ) -> Trained:
-    """Build a network for a table and train it; without `val` for all `epochs`.
+    """Build a network for a table and train it; without validation for all `epochs`.
 
     Raises ParamsError if the loss leaves all bounds, and what PyTorch raises if memory runs out.
     """
+    data, table = parts.train, parts.table
     target = np.empty(0, np.float32) if data.target is None else data.target
     weights = ClassWeights.of(target, settings.class_weight)
     group = parallel.join(device)
@@ -63,11 +73,16 @@ def train(
         if settings.compile:
             network.compile()
         training = Training(network, settings, chosen, weights=weights, seed=seed, group=group)
-        table = Table.of(data, chosen.device)
-        held_out = None if val is None else Table.of(val, chosen.device)
-        training.run(table, held_out, epochs=epochs, report=report, checkpoints=checkpoints)
+        training.run(
+            table,
+            parts.held_out,
+            epochs=epochs,
+            report=report,
+            checkpoints=checkpoints,
+            judge=judge,
+        )
         finished = finish(network, shape, table, shift=weights.shift)
-        log_odds = np.empty(0) if val is None else predict(finished, Table.of(val))
+        log_odds = np.empty(0) if parts.val is None else predict(finished, Table.of(parts.val))
     return Trained(finished, shape, training.best_epoch, log_odds)
 
 

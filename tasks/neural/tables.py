@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,27 @@ class Table:
         columns = (self.numeric, self.categorical, self.target)
         numeric, categorical, target = (each.index_select(0, rows) for each in columns)
         return numeric, categorical, target
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The parts of a table as they came, and on the device; there may be no validation part.
+
+    table, held_out  those of `train` and `val` on the device
+    """
+
+    train: Dataset
+    val: Dataset | None
+    table: Table
+    held_out: Table | None
+
+    def val_scores(self, fitted: Any) -> NDArray[np.float64]:
+        """Give the probability of target 1 of each row of `val`.
+
+        A trained network is on the processor, and scores the rows that came from there.
+        """
+        scores: NDArray[np.float64] = fitted.predict(self.val)
+        return scores
 
 
 @torch.no_grad()

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import AdamW
 
 from tasks import metrics, seeds
 from tasks.checkpoints import Checkpoints, State
 from tasks.errors import Interrupted, ParamsError, StageError
+from tasks.listeners import Judge, Report, approve
 from tasks.neural.architecture import Network
 from tasks.neural.calibration import probability
 from tasks.neural.computing import Computing, Precision
 from tasks.neural.loss import ClassWeights
 from tasks.neural.parallel import STEPS_BETWEEN_WORDS, Group
 from tasks.neural.tables import Table, predict
-
-Report = Callable[[int, dict[str, float]], None]
 
 
 class Settings(Protocol):
@@ -61,6 +60,7 @@ class Training:
     epoch       whole epochs done
     batch       batches done of the next one
     best_epoch  the one with the least validation loss, or the last one without validation
+    log_odds    of the validation rows after the last epoch, [rows]
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Training:
         self.loss = torch.zeros((), dtype=torch.float64, device=computing.device)
         self.best_loss = math.inf
         self.best: dict[str, Tensor] = {}
+        self.log_odds: NDArray[np.float64] = np.empty(0)
 
     def run(
         self,
@@ -90,6 +91,7 @@ class Training:
         epochs: int,
         report: Report,
         checkpoints: Checkpoints,
+        judge: Judge = approve,
     ) -> None:
         """Train until validation has stopped improving, or for all `epochs` without it.
 
@@ -101,6 +103,8 @@ class Training:
             scores = self.scores(table, val)
             self.judge(scores)
             report(self.epoch, scores)
+            if val is not None:
+                judge(self.epoch, self.predict)
         checkpoints.keep(self.state())
         self.network.load_state_dict(self.best)
 
@@ -165,14 +169,18 @@ class Training:
             )
         if val is None:
             return {"train_log_loss": loss}
-        log_odds = predict(self.network, val, shift=self.weights.shift, group=self.group)
+        self.log_odds = predict(self.network, val, shift=self.weights.shift, group=self.group)
         target = val.target.cpu().numpy().astype(np.int64)
-        tally = metrics.tally(target, probability(log_odds))
+        tally = metrics.tally(target, self.predict())
         return {
             "train_log_loss": loss,
             "val_log_loss": metrics.log_loss(tally),
             "val_roc_auc": metrics.roc_auc(tally),
         }
+
+    def predict(self) -> NDArray[np.float64]:
+        """Give the probabilities of the validation rows after the last epoch, uncalibrated."""
+        return probability(self.log_odds)
 
     def judge(self, scores: dict[str, float]) -> None:
         """Remember the weights if they are the best so far; without validation the last are."""
