@@ -55,7 +55,7 @@ def roc(path: Path, tallies: Mapping[str, Tally], event: str) -> None:
     aucs = {name: metrics.roc_auc(tally) for name, tally in tallies.items()}
     share = next(iter(aucs.values()))
     title = f"“{event}” outscores “not {event}” in {share:.1%} of pairs"
-    with _page(path, title, size=(6.4, 5.8)) as (axes,):
+    with page(path, title, size=(6.4, 5.8)) as (axes,):
         for (name, tally), colour in zip(tallies.items(), _colours(len(tallies)), strict=True):
             label = f"{name} (AUC {aucs[name]:.3f})"
             order = 3 if name == next(iter(tallies)) else 2
@@ -72,7 +72,7 @@ def precision_recall(path: Path, tally: Tally, event: str) -> None:
     rare = min(shares, key=lambda name: float(shares[name]))
     average = metrics.average_precision(sides[rare])
     title = f"“{rare}”, the rarer class: average precision {average:.3f}"
-    with _page(path, title) as (axes,):
+    with page(path, title) as (axes,):
         for (name, side), colour in zip(sides.items(), (BLUE, ORANGE), strict=True):
             area = metrics.average_precision(side)
             axes.plot(*metrics.pr_curve(side), color=colour, label=f"{name} (PR AUC {area:.3f})")
@@ -88,7 +88,7 @@ def calibration(path: Path, tally: Tally, bins: int, event: str) -> None:
     error = metrics.calibration_error(tally, bins)
     reach = 1.96 * np.sqrt(observed * (1 - observed) / rows)
     title = f"Scores miss the observed rate by {100 * error:.1f} points on average"
-    with _page(path, title, size=(6.4, 5.8)) as (axes,):
+    with page(path, title, size=(6.4, 5.8)) as (axes,):
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfect")
         label = f"{bins} bins, 95 % intervals, area by rows"
         axes.errorbar(score, observed, reach, color=BLUE, linewidth=1.2, capsize=3, label=label)
@@ -104,7 +104,7 @@ def confusion(path: Path, tally: Tally, threshold: float, event: str) -> None:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     names = [f"not {event}", event]
     title = f"{metrics.accuracy(tally, threshold):.1%} of rows are right at threshold {threshold:g}"
-    with _page(path, title, size=(6.0, 5.2)) as (axes,):
+    with page(path, title, size=(6.0, 5.2)) as (axes,):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(matrix):
             text = f"{count:,}\n{shares[row, column]:.1%} of actual"
@@ -124,7 +124,7 @@ def scores(path: Path, tally: Tally, threshold: float, event: str) -> None:
     title = (
         f"Half of “{event}” score over {middles[1]:.2f}, of “not {event}” under {middles[0]:.2f}"
     )
-    with _page(path, title) as (axes,):
+    with page(path, title) as (axes,):
         for (name, counts), colour in zip(sides.items(), (ORANGE, BLUE), strict=True):
             heights = np.histogram(tally.scores, edges, weights=counts)[0] / max(counts.sum(), 1)
             label = f"{name} ({counts.sum():,} rows)"
@@ -140,7 +140,7 @@ def importance(path: Path, features: pl.DataFrame) -> None:
     title = f"{_short(features['feature'][0])} moves the score most"
     names = [_short(name) for name in shown["feature"]]
     size = (7.2, 1.6 + 0.27 * len(shown))
-    with _page(path, title, size=size) as (axes,):
+    with page(path, title, size=size) as (axes,):
         axes.barh(range(len(shown)), shown["mean_abs_contribution"].to_numpy(), color=BLUE)
         axes.set(
             yticks=range(len(shown)), yticklabels=names, xlabel="mean |contribution|, log-odds"
@@ -159,7 +159,7 @@ def history(path: Path, steps: Sequence[Mapping[str, float]]) -> None:
     )
     measured = list(dict.fromkeys(name.partition("_")[2] for name in names))
     size = (7.2, 1.4 + 3.4 * len(measured))
-    with _page(path, title, size=size, rows=len(measured)) as panels:
+    with page(path, title, size=size, rows=len(measured)) as panels:
         for axes, measure in zip(panels, measured, strict=True):
             lines = [name for name in names if name.partition("_")[2] == measure]
             for name, colour in zip(lines, _colours(len(lines)), strict=True):
@@ -171,7 +171,7 @@ def history(path: Path, steps: Sequence[Mapping[str, float]]) -> None:
 
 
 @contextmanager
-def _page(
+def page(
     path: Path,
     title: str,
     *,

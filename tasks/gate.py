@@ -92,7 +92,7 @@ def _least(name: str, what: str, observed: float, bound: float) -> Check:
 
 def _beats_baseline(bound: float, evidence: Evidence) -> Check:
     what = f"gain in ROC AUC over {evidence.baseline}"
-    check = _least("min_gain", what, evidence.gain["auc_gain"], bound)
+    check = _least("min_gain", what, evidence.gain["value"], bound)
     if check.observed is None:
         return check
     low, high = evidence.gain["low"], evidence.gain["high"]

@@ -42,21 +42,37 @@ class Tally:
         return self.negatives + self.positives
 
 
+@dataclass(frozen=True)
+class Sorted:
+    """Scored rows, sorted once, so that any of them are counted in one pass.
+
+    distinct  float64 [distinct], ascending scores
+    cells     int64 [rows], twice the position of the row's score plus its target
+    """
+
+    distinct: Floats
+    cells: Integers
+
+    @classmethod
+    def of(cls, target: NDArray[np.integer], score: Floats) -> Sorted:
+        """Sort rows by their scores; targets are 0 or 1."""
+        distinct, position = np.unique(score.astype(np.float64), return_inverse=True)
+        return cls(distinct, 2 * position.astype(np.int64) + target.astype(np.int64))
+
+    def tally(self, rows: Integers | slice = slice(None)) -> Tally:
+        """Count the targets at each distinct score, of some rows by number, or of all."""
+        counts = np.bincount(self.cells[rows], minlength=2 * len(self.distinct)).astype(
+            np.int64, copy=False
+        )
+        return Tally(self.distinct, counts[0::2], counts[1::2])
+
+
+Metric = Callable[[Tally], float]
+
+
 def tally(target: NDArray[np.integer], score: Floats) -> Tally:
     """Count the targets (0 or 1) at each distinct score."""
-    distinct, cells = _cells(target, score)
-    return _counted(distinct, cells)
-
-
-def _cells(target: NDArray[np.integer], score: Floats) -> tuple[Floats, Integers]:
-    """Give the distinct scores, and for each row twice its score's position plus its target."""
-    distinct, position = np.unique(score.astype(np.float64), return_inverse=True)
-    return distinct, 2 * position.astype(np.int64) + target.astype(np.int64)
-
-
-def _counted(distinct: Floats, cells: Integers) -> Tally:
-    counts = np.bincount(cells, minlength=2 * len(distinct)).astype(np.int64)
-    return Tally(distinct, counts[0::2], counts[1::2])
+    return Sorted.of(target, score).tally()
 
 
 def flipped(tally: Tally) -> Tally:
@@ -64,22 +80,28 @@ def flipped(tally: Tally) -> Tally:
     return Tally(1 - tally.scores[::-1], tally.positives[::-1], tally.negatives[::-1])
 
 
-def measures(tally: Tally, *, threshold: float, bins: int) -> dict[str, float]:
-    """Compute all metrics by name; scores must be probabilities for the last three.
+def by_name(*, threshold: float, bins: int) -> dict[str, Metric]:
+    """Give all metrics by name; scores must be probabilities for the last three.
 
     threshold  scores from here on predict the positive class
     bins       see `calibration`
     """
     return {
-        "accuracy": accuracy(tally, threshold),
-        "f1": f1(tally, threshold),
-        "roc_auc": roc_auc(tally),
-        "pr_auc": average_precision(tally),
-        "pr_auc_negative": average_precision(flipped(tally)),
-        "log_loss": log_loss(tally),
-        "brier": brier(tally),
-        "calibration_error": calibration_error(tally, bins),
+        "accuracy": lambda tally: accuracy(tally, threshold),
+        "f1": lambda tally: f1(tally, threshold),
+        "roc_auc": roc_auc,
+        "pr_auc": average_precision,
+        "pr_auc_negative": lambda tally: average_precision(flipped(tally)),
+        "log_loss": log_loss,
+        "brier": brier,
+        "calibration_error": lambda tally: calibration_error(tally, bins),
     }
+
+
+def measures(tally: Tally, *, threshold: float, bins: int) -> dict[str, float]:
+    """Compute all metrics by name, see `by_name`."""
+    metrics = by_name(threshold=threshold, bins=bins)
+    return {name: compute(tally) for name, compute in metrics.items()}
 
 
 def confusion(tally: Tally, threshold: float) -> Integers:
@@ -189,38 +211,53 @@ def intervals(
 
 
 def paired_gain(
-    target: NDArray[np.integer], score: Floats, other: Floats, *, resamples: int, seed: int
+    target: NDArray[np.integer],
+    score: Floats,
+    other: Floats,
+    quality: Metric = roc_auc,
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, float]:
-    """Compare the ROC AUC of two scores of the same rows by the paired bootstrap.
+    """Compare two scores of the same rows by the paired bootstrap.
 
-    Gives the gain of `score` over `other`, its 95 % interval, and the probability that it is above
-    zero: the share of resamples in which `score` ranks better, ties counting half.
+    quality  of which more is better
+
+    Gives the gain of `score` over `other` as `value`, and the rest as `summary` does.
     """
     drawn = [
-        roc_auc(first) - roc_auc(second)
+        quality(first) - quality(second)
         for first, second in _resampled(target, [score, other], resamples, seed)
     ]
-    gains = np.array(drawn)
+    value = quality(tally(target, score)) - quality(tally(target, other))
+    return {"value": value, **summary(np.array(drawn))}
+
+
+def summary(gains: Floats) -> dict[str, float]:
+    """Bound resampled gains, and tell how probable a gain is.
+
+    Gives the 95 % interval, and the share of resamples with a gain, ties counting half.
+    """
     low, high = _bounds(gains)
     gains = gains[~np.isnan(gains)]
     wins = np.count_nonzero(gains > 0) + np.count_nonzero(gains == 0) / 2
-    return {
-        "auc_gain": roc_auc(tally(target, score)) - roc_auc(tally(target, other)),
-        "low": low,
-        "high": high,
-        "probability_better": _ratio(wins, len(gains)),
-    }
+    return {"low": low, "high": high, "probability_better": _ratio(wins, len(gains))}
+
+
+def drawn_rows(rows: int, resamples: int, seed: int) -> Iterator[Integers]:
+    """Draw the numbers of all rows with replacement, `resamples` times."""
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield generator.integers(0, rows, rows)
 
 
 def _resampled(
     target: NDArray[np.integer], scores: Sequence[Floats], resamples: int, seed: int
 ) -> Iterator[list[Tally]]:
-    """Draw all rows with replacement, `resamples` times, the same rows for all the scores."""
-    generator = np.random.default_rng(seed)
-    celled = [_cells(target, score) for score in scores]
-    for _ in range(resamples):
-        rows = generator.integers(0, len(target), len(target))
-        yield [_counted(distinct, cells[rows]) for distinct, cells in celled]
+    """Count resampled rows, the same for all the scores."""
+    ranked = [Sorted.of(target, score) for score in scores]
+    for rows in drawn_rows(len(target), resamples, seed):
+        yield [each.tally(rows) for each in ranked]
 
 
 def _bounds(values: Floats) -> tuple[float, float]:

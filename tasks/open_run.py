@@ -49,8 +49,13 @@ class OpenRun:
     mlflow: Any
     known: AbstractSet[tuple[str, int]] = frozenset()
 
-    def values(self, params: Mapping[str, Any], metrics: Iterable[tuple[str, float, int]]) -> None:
-        """Record parameters, and metrics as (name, value, step)."""
+    def values(
+        self,
+        params: Mapping[str, Any],
+        metrics: Iterable[tuple[str, float, int]],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record parameters, and metrics as (name, value, step); tags come last."""
         now, entities, client = time.time_ns() // 1_000_000, self.mlflow.entities, self._client()
         texts = [entities.Param(name, _text(value)) for name, value in params.items()]
         points = [
@@ -58,10 +63,13 @@ class OpenRun:
             for name, value, step in metrics
             if (name, step) not in self.known
         ]
-        for start in range(0, len(texts), PARAMS_PER_REQUEST):
-            client.log_batch(self.run_id, params=texts[start : start + PARAMS_PER_REQUEST])
-        for start in range(0, len(points), METRICS_PER_REQUEST):
-            client.log_batch(self.run_id, metrics=points[start : start + METRICS_PER_REQUEST])
+        marks = [entities.RunTag(name, value) for name, value in (tags or {}).items()]
+        while texts or points or marks:
+            batch = points[:METRICS_PER_REQUEST], texts[:PARAMS_PER_REQUEST]
+            points, texts = points[METRICS_PER_REQUEST:], texts[PARAMS_PER_REQUEST:]
+            is_last = not texts and not points
+            client.log_batch(self.run_id, *batch, marks if is_last else ())
+            marks = [] if is_last else marks
 
     def files(self, places: Mapping[Path, str]) -> None:
         """Record files and folders, each in the artifact folder given for it ("" is the root)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,9 @@ from tasks import files
 from tasks.errors import ParamsError
 
 FILE = Path("params.yaml")
+
+NAMED = re.compile(r"://[^\s'\"]*@")
+"""The name, and perhaps a password, in a URL; a password may hold what a URL may not."""
 
 
 class Section(BaseModel):
@@ -108,7 +112,8 @@ def wanted_by(run: Callable[..., Any]) -> dict[str, Any]:
 def _line(name: str, detail: Any, value: Any) -> str:
     key = ".".join([name, *_keys(detail, value)])
     shown = detail["type"] != "missing" and not isinstance(detail["input"], dict)
-    return f"{key}: {detail['msg']}" + (f" (got {detail['input']!r})" if shown else "")
+    got = NAMED.sub("://***@", repr(detail["input"]))
+    return f"{key}: {detail['msg']}" + (f" (got {got})" if shown else "")
 
 
 def _keys(detail: Any, value: Any) -> list[str]:

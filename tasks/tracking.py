@@ -191,7 +191,7 @@ def _close_broken(client: Any, experiment_id: str, key: str) -> None:
         f"tags.{LINEAGE_KEY} = '{key}' and attributes.status != 'RUNNING' "
         "and attributes.status != 'FAILED'",
     )
-    for run in [*filter(_is_abandoned, running), *filter(_is_lost, ended)]:
+    for run in [*filter(is_abandoned, running), *filter(_is_lost, ended)]:
         client.set_terminated(run.info.run_id, "FAILED")
 
 
@@ -199,7 +199,7 @@ def _is_lost(run: Any) -> bool:
     return run.info.status == "KILLED" or not store.holds(run.info.artifact_uri)
 
 
-def _is_abandoned(run: Any) -> bool:
+def is_abandoned(run: Any) -> bool:
     """Tell whether the process that recorded a run is gone.
 
     Of another machine's process only its last sign of life is known; if it lives after all, it ends
@@ -207,10 +207,15 @@ def _is_abandoned(run: Any) -> bool:
     must not share one. A process id that is in use again keeps a run open.
     """
     tags = run.data.tags
-    host, _, process = tags.get(RECORDER, "").removesuffix(LIVE).partition(":")
+    return is_gone(tags.get(RECORDER, ""), int(tags.get(SEEN, run.info.start_time)))
+
+
+def is_gone(process: str, seen: int) -> bool:
+    """Tell whether a process that `recorder` named is gone; `seen`: its last sign, milliseconds."""
+    host, _, number = process.removesuffix(LIVE).partition(":")
     if host == socket.gethostname():
-        return not is_alive(int(process))
-    silence_seconds = time.time() - int(tags.get(SEEN, run.info.start_time)) / 1000
+        return not is_alive(int(number))
+    silence_seconds = time.time() - seen / 1000
     return bool(host) and silence_seconds > LONGEST_SILENCE_SECONDS
 
 

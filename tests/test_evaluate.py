@@ -79,8 +79,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files.write_json(folder / "featurize" / "examples.json", {"columns": asdict(COLUMNS)})
     history: list[dict[str, float]] = []
     fitted = TREES.fit(
-        encoder.encode(parts["train"]),
-        encoder.encode(parts["val"]),
+        TREES.prepare(encoder.encode(parts["train"]), encoder.encode(parts["val"])),
         seed=1,
         report=lambda step, scores: history.append({"step": step, **scores}),
         checkpoints=NOWHERE,
@@ -142,7 +141,7 @@ def test_a_model_that_learned_beats_both_baselines_and_passes(evaluated: Path) -
     assert list(baselines) == ["base_rate", "one_feature"]
     assert baselines["base_rate"]["test"]["roc_auc"] == 0.5
     assert baselines["one_feature"]["model"] == "recency alone"
-    assert baselines["one_feature"]["gain"]["auc_gain"] > 0.02
+    assert baselines["one_feature"]["gain"]["value"] > 0.02
     assert baselines["one_feature"]["gain"]["probability_better"] > 0.95
     gate = read(evaluated, "gate")
     assert gate["passed"]
@@ -287,7 +286,7 @@ def test_a_past_run_is_the_gates_baseline_on_the_same_rows(
     folder = run(trained, tmp_path / "evaluate", section)
     baseline = read(folder, "baselines")["baseline_run"]
     assert baseline["test"] == pytest.approx(read(evaluated, "metrics/test"), abs=1e-6)
-    assert baseline["gain"] == {"auc_gain": 0, "low": 0, "high": 0, "probability_better": 0.5}
+    assert baseline["gain"] == {"value": 0, "low": 0, "high": 0, "probability_better": 0.5}
     checks = {check["name"]: check for check in read(folder, "gate")["checks"]}
     assert checks["max_drift_scores"]["observed"] == 0
     assert f"over run {past.run_id[:8]}" in checks["min_gain"]["why"]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tasks.gate import Bounds, Evidence, judge
 
 BOUNDS = Bounds(min_accuracy=0.8, min_auc=0.7, min_gain=0.01, max_drift=0.25, drift_ignored=())
-GAIN = {"auc_gain": 0.02, "low": 0.005, "high": 0.035, "probability_better": 0.99}
+GAIN = {"value": 0.02, "low": 0.005, "high": 0.035, "probability_better": 0.99}
 GOOD = Evidence(
     accuracy=0.9,
     roc_auc=0.8,
@@ -42,7 +42,7 @@ def test_a_good_model_passes_every_check() -> None:
     [
         ("min_accuracy", {"accuracy": 0.79}, "accuracy on test 0.7900 is below 0.8"),
         ("min_auc", {"roc_auc": 0.69}, "ROC AUC on test 0.6900 is below 0.7"),
-        ("min_gain", {"gain": {**GAIN, "auc_gain": 0.001}}, "over recency alone 0.0010 is below"),
+        ("min_gain", {"gain": {**GAIN, "value": 0.001}}, "over recency alone 0.0010 is below"),
         ("max_drift_scores", {"score_drift": 0.3}, "recency alone's, 0.3000, exceeds 0.25"),
         ("max_drift_features", {"feature_drift": {"a": 0.1, "b": 0.3}}, "to test: b 0.3000"),
     ],
@@ -57,7 +57,7 @@ def test_one_bad_number_fails_its_check_and_the_gate(
 
 
 def test_a_bound_that_is_just_reached_is_enough() -> None:
-    reached = {"accuracy": 0.8, "roc_auc": 0.7, "gain": {**GAIN, "auc_gain": 0.01}}
+    reached = {"accuracy": 0.8, "roc_auc": 0.7, "gain": {**GAIN, "value": 0.01}}
     assert checks(**reached, score_drift=0.25, feature_drift={"a": 0.25})[0]
 
 

@@ -145,17 +145,59 @@ def test_an_interval_of_what_is_undefined_is_undefined() -> None:
 def test_a_score_gains_nothing_over_itself() -> None:
     target, score = example(0)
     gain = metrics.paired_gain(target, score, score**2, resamples=100, seed=0)
-    assert gain == {"auc_gain": 0, "low": 0, "high": 0, "probability_better": 0.5}
+    assert gain == {"value": 0, "low": 0, "high": 0, "probability_better": 0.5}
 
 
 def test_the_paired_gain_is_more_certain_than_the_two_apart() -> None:
     target, score = example(0)
     other = score + np.random.default_rng(1).normal(0, 0.05, len(score))
     gain = metrics.paired_gain(target, score, other, resamples=300, seed=0)
-    assert gain["low"] <= gain["auc_gain"] <= gain["high"]
+    assert gain["low"] <= gain["value"] <= gain["high"]
     apart = metrics.intervals(target, score, measure, resamples=300, seed=0)["roc_auc"]
     assert gain["high"] - gain["low"] < (apart[1] - apart[0]) / 2
     assert gain["probability_better"] > 0.5
     back = metrics.paired_gain(target, other, score, resamples=300, seed=0)
-    assert back["auc_gain"] == -gain["auc_gain"]
+    assert back["value"] == -gain["value"]
     assert back["probability_better"] == pytest.approx(1 - gain["probability_better"])
+
+
+def test_a_gain_is_in_what_is_better_when_it_is_more() -> None:
+    target, score = example(0)
+    other = score**3
+    gain = metrics.paired_gain(
+        target, score, other, lambda tally: -metrics.brier(tally), resamples=100, seed=0
+    )
+    expected = reference.brier_score_loss(target, other) - reference.brier_score_loss(target, score)
+    assert gain["value"] == pytest.approx(expected)
+    assert 0 < gain["low"] < gain["value"] < gain["high"]
+    assert gain["probability_better"] == 1
+    back = metrics.paired_gain(target, score, other, metrics.brier, resamples=100, seed=0)
+    assert back["value"] == -gain["value"]
+    assert (back["low"], back["high"]) == pytest.approx((-gain["high"], -gain["low"]))
+
+
+def test_a_gain_is_in_roc_auc_unless_another_quality_is_named() -> None:
+    target, score = example(0)
+    drawn = {"resamples": 50, "seed": 3}
+    assert metrics.paired_gain(target, score, score[::-1], **drawn) == metrics.paired_gain(
+        target, score, score[::-1], metrics.roc_auc, **drawn
+    )
+
+
+def test_a_summary_counts_ties_half_and_leaves_out_what_is_undefined() -> None:
+    gains = np.array([np.nan, -1.0, 0.0, 0.0, 1.0, 1.0, np.nan])
+    assert metrics.summary(gains)["probability_better"] == 3 / 5
+    low, high = np.quantile(gains[1:6], metrics.INTERVAL)
+    assert (metrics.summary(gains)["low"], metrics.summary(gains)["high"]) == (low, high)
+    assert all(math.isnan(value) for value in metrics.summary(gains[:1]).values())
+
+
+def test_rows_are_drawn_with_replacement_as_often_as_asked() -> None:
+    drawn = list(metrics.drawn_rows(50, 20, seed=1))
+    assert len(drawn) == 20
+    assert all(rows.shape == (50,) and 0 <= rows.min() <= rows.max() < 50 for rows in drawn)
+    left_out = [1 - len(np.unique(rows)) / 50 for rows in drawn]
+    assert np.mean(left_out) == pytest.approx(1 / math.e, abs=0.05)
+    assert all(
+        np.array_equal(*pair) for pair in zip(drawn, metrics.drawn_rows(50, 20, 1), strict=True)
+    )
