@@ -23,7 +23,9 @@ class Progress:
     also  gets each line too
     """
 
-    def __init__(self, stage: str, log: Log, *, also: Callable[[str], None]) -> None:
+    def __init__(
+        self, stage: str, log: Log, *, also: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._stage, self._log, self._also = stage, log, also
         self._bar: UUID | None = None
         self._updated = 0.0

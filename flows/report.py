@@ -111,11 +111,11 @@ def markdown(result: Result) -> str:
         f"# {result.name}",
         f"Model version: **{result.version}**. MLflow run: {_link(result.record)}.",
         "The gate passed." if gate["passed"] else "**The gate failed.**",
-        _table(("check", "bound", "observed", "passed", "why"), _checks(gate)),
+        markdown_table(("check", "bound", "observed", "passed", "why"), _checks(gate)),
         "## Metrics",
-        _table(("metric", *PARTS, "95 % interval on test"), _metrics()),
+        markdown_table(("metric", *PARTS, "95 % interval on test"), _metrics()),
         "## Baselines on test",
-        _table(("baseline", "ROC AUC", "gain over it", "95 % interval"), _baselines()),
+        markdown_table(("baseline", "ROC AUC", "gain over it", "95 % interval"), _baselines()),
     ]
     return "\n\n".join(lines)
 
@@ -129,7 +129,8 @@ def _link(record: Record | None) -> str:
     return f"[{record.run_id}]({address})"
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
 
@@ -152,7 +153,7 @@ def _baselines() -> Iterator[Sequence[str]]:
         gain = baseline["gain"]
         auc = _digits(baseline["test"]["roc_auc"])
         words = f"{name} ({baseline['model']})"
-        yield words, auc, _digits(gain["auc_gain"]), _interval(gain)
+        yield words, auc, _digits(gain["value"]), _interval(gain)
 
 
 def _interval(bounds: dict[str, Any] | None) -> str:

@@ -20,7 +20,7 @@ import pytest
 from conftest import train
 from prefect.states import Failed
 
-from flows import training
+from flows import walk
 from flows.graph import Step
 from flows.process import CommandError
 from tasks import files, lineage, sample
@@ -309,7 +309,7 @@ def test_a_model_below_the_gate_is_recorded_but_not_registered(trained: Path, pr
     ],
 )
 def test_only_what_can_heal_is_tried_again(error: Exception, tries: int, again: bool):  # noqa: FBT001
-    heals = training._heals(Step("ingest", retries=2, guards=True))
+    heals = walk._heals(Step("ingest", retries=2, guards=True))
     assert heals(None, SimpleNamespace(run_count=tries), Failed(data=error)) is again
 
 

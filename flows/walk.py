@@ -1,0 +1,76 @@
+"""Walk stages in the graph's order: each a Prefect task run, tried again where that heals."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import State, Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from flows.graph import FAILED, LOCK, Done, Graph, Step
+from flows.process import CommandError
+from flows.report import Row
+
+RETRY_DELAYS_SECONDS = [2.0, 10.0, 60.0]
+
+Bring = Callable[[Step], Done]
+"""Brings one stage up to date."""
+
+
+def walk(graph: Graph, steps: list[Step], rows: list[Row], bring: Bring) -> str | None:
+    """Bring each stage up to date, adding a row for it; give the reason of the first failure.
+
+    If a stage that guards fails, everything stands afterwards as it did before.
+    """
+    before = LOCK.read_bytes() if LOCK.exists() else None
+    for step in steps:
+        started = time.perf_counter()
+        state = _as_task(step, bring)(return_state=True)
+        seconds = time.perf_counter() - started
+        if state.is_completed():
+            rows.append(Row(step.name, state.result(), seconds))
+            continue
+        rows.append(Row(step.name, None, seconds))
+        failure = str(state.result(raise_on_failure=False))
+        if step.guards and before is not None:
+            graph.put_back(before, [row.stage for row in rows])
+            failure += f"\nall is as it was; what the stage wrote is in {FAILED / step.name}"
+        return failure
+    return None
+
+
+def _as_task(step: Step, bring: Bring) -> Task[[], Any]:
+    """Make the Prefect task of one stage; what it needs travels in the closure."""
+
+    def bring_up_to_date() -> State[Done]:
+        done = bring(step)
+        name = "Completed" if done.ran else "Cached"
+        return Completed(name=name, message=done.output, data=done)
+
+    return task(
+        name=step.name,
+        task_run_name=step.name,
+        retries=max(step.retries, 1),
+        retry_delay_seconds=RETRY_DELAYS_SECONDS[: max(step.retries, 1)],
+        retry_condition_fn=_heals(step),
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )(bring_up_to_date)
+
+
+def _heals(step: Step) -> Callable[[Task[..., Any], Any, State[Any]], bool]:
+    """Try again what trying can heal: a killed process once, an outside failure `retries` times."""
+
+    def condition(_task: Task[..., Any], run: Any, state: State[Any]) -> bool:
+        error = state.result(raise_on_failure=False)
+        if not isinstance(error, CommandError):
+            return False
+        if error.killed:
+            return bool(run.run_count <= 1)
+        return bool(error.status == os.EX_TEMPFAIL and run.run_count <= step.retries)
+
+    return condition
