@@ -32,6 +32,19 @@ def train(arguments: argparse.Namespace) -> int:
     return 0 if state.is_completed() else 1
 
 
+def sweep(arguments: argparse.Namespace) -> int:
+    """Search the hyperparameters of the learner in use; go on with a search that was cut off."""
+    from flows import preflight
+
+    preflight.override(arguments.set)
+    preflight.check(needed=("sweep",))
+    from flows.sweep.flow import sweep as search
+
+    _reach_server()
+    state = search(apply=arguments.apply, train=arguments.train, return_state=True)
+    return 0 if state.is_completed() else 1
+
+
 def profile(_arguments: argparse.Namespace) -> int:
     """Tell what memory the network takes on your table: which micro-batch fits, which GPU does."""
     from flows import profile
@@ -77,6 +90,21 @@ def parser() -> argparse.ArgumentParser:
         metavar="DATE|latest",
         help="train on the events before DATE, or on all there are; written into params.yaml",
     )
+    _let_set(verb)
+    verb.add_argument("--force", action="store_true", help="run every stage, cached or not")
+    verb = verbs.add_parser("sweep", help=sweep.__doc__, description=sweep.__doc__)
+    verb.set_defaults(run=sweep)
+    _let_set(verb)
+    verb.add_argument("--apply", action="store_true", help="write the winner into params.yaml")
+    verb.add_argument(
+        "--train", action="store_true", help="write it, and train and register with it"
+    )
+    verb = verbs.add_parser("profile", help=profile.__doc__, description=profile.__doc__)
+    verb.set_defaults(run=profile)
+    return root
+
+
+def _let_set(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -84,10 +112,6 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="write a parameter into params.yaml first, as `dvc exp run -S` does (repeatable)",
     )
-    verb.add_argument("--force", action="store_true", help="run every stage, cached or not")
-    verb = verbs.add_parser("profile", help=profile.__doc__, description=profile.__doc__)
-    verb.set_defaults(run=profile)
-    return root
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

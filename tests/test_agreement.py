@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import preflight
 from tasks import files, params
 
 ROOT = Path(__file__).parent.parent
@@ -107,8 +108,8 @@ def test_nouns_do_not_import_verbs():
         assert not imported(noun) & verbs, noun
 
 
-def test_every_parameter_is_used_by_a_stage():
+def test_every_parameter_is_used_by_a_stage_or_a_flow():
     written = set(files.read_yaml(ROOT / "params.yaml"))
     declared = {name.split(".")[0] for stage in STAGES.values() for name in stage.get("params", [])}
     interpolated = set(re.findall(r"\$\{\s*(\w+)", (ROOT / "dvc.yaml").read_text()))
-    assert written == declared | interpolated
+    assert written == declared | interpolated | set(preflight.SECTIONS)

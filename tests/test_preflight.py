@@ -44,7 +44,7 @@ def test_every_wrong_key_is_named_at_once(here: Path):
         "params.yaml: models.trees.max_depth: Input should be a valid integer (got '3')",
         "params.yaml: model:",
         "params.yaml: seed: Field required",
-        "params.yaml: sead: no stage uses it",
+        "params.yaml: sead: no stage and no flow uses it",
     ):
         assert [line for line in lines if line.startswith(start)], start
     assert len(lines) == 5

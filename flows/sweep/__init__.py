@@ -1,0 +1,1 @@
+"""Search hyperparameters: a sweep proposes, `params.yaml` disposes."""
