@@ -32,9 +32,10 @@ lock: $(BIN)/uv ## settle the versions of pyproject.toml in both lock files (UPG
 	$(UV) compile $(LOCKED) $(UPGRADE) pyproject.toml -o requirements.lock
 	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
 
-bench: .venv/dev ## measure the learners, and what orchestration costs
+bench: .venv/dev ## measure the learners, sweeps, and what orchestration costs
 	python -m bench.learners
 	python -m bench.overhead
+	python -m bench.sweeps
 
 clean: ## remove outputs, caches and the environment; the MLflow store stays
 	rm -rf .venv .verbatim .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
