@@ -37,8 +37,8 @@ ALONE = "taskset -c 0 "
 SAME = ("sweep.sampler=random", "sweep.pruner=none")
 """With which the trials do not depend on when others have finished."""
 
-SHORT = ("models.trees.max_rounds=20", "sweep.resamples=20")
-"""With which there is little beside the trials: to weigh the winner takes its time at the end."""
+SHORT = ("models.trees.max_rounds=4", "sweep.resamples=20")
+"""With which little is computed, whose noise would hide the rest, and the winner soon weighed."""
 
 Environment = Mapping[str, str]
 
