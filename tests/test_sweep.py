@@ -272,3 +272,21 @@ def test_the_best_so_far_only_rises_over_all_commands(
     parent, _ = runs(searching)
     assert best[-1] == (parent["latest_metrics"]["winner/roc_auc"],)
     assert trials(searching)[int(parent["tags"]["winner"][-4:])].value == best[-1][0]
+
+
+def test_a_storage_that_fails_under_way_is_told_in_a_line(
+    searching: Path, prefect: dict[str, str]
+) -> None:
+    sweep(searching, prefect, "sweep.n_trials=1")
+    with closing(sqlite3.connect(searching / ".verbatim/sweeps.db")) as storage, storage:
+        storage.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON trials "
+            "BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+    with begun(searching, prefect, "sweep.n_trials=2") as process:
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert "must be a database that answers" in output
+    assert "database or disk is full" in output
+    assert "Traceback" not in output
+    assert runs(searching)[0]["status"] == "KILLED"

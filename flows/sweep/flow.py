@@ -33,6 +33,7 @@ from flows.sweep.plan import TRAINING, Plan, plan
 from flows.sweep.proposal import Proposal, propose
 from flows.sweep.report import Report
 from flows.sweep.scores import Scores
+from flows.sweep.storage import reachable
 from flows.sweep.study import Search
 from flows.training import training
 from flows.walk import walk
@@ -71,7 +72,9 @@ def sweep(*, apply: bool = False, train: bool = False) -> State[Any]:
         pins = _pin(params.load().get("pins", ""))
         experiment = values["register"].experiment
         log, also = get_run_logger(), [f"register.intent={INTENT}"] if train else []
-        proposed, run_id = _search(planned, experiment, log, pins, apply=apply or train, also=also)
+        with reachable(planned.conditions.storage):
+            found = _search(planned, experiment, log, pins, apply=apply or train, also=also)
+        proposed, run_id = found
         is_pinned = values["register"].intent == INTENT  # by a command that was cut off
         if train and (proposed.is_better or is_pinned):
             return _train(planned.name, run_id)
