@@ -21,11 +21,12 @@ from tasks.neural import architecture, computing, fitting, gauges, memory
 from tasks.neural.computing import Precision
 from tasks.neural.loss import ClassWeights
 from tasks.neural.parallel import ALONE
+from tasks.neural.recording import PLAIN_STEPS
 from tasks.neural.tables import Table
 from tasks.neural.training import Training
 
 SEED = 1
-WARM_STEPS, PROFILED_STEPS = 5, 10
+WARM_STEPS, PROFILED_STEPS = PLAIN_STEPS + 2, 10
 FEW_ROWS = 200_000
 """Of the table, for the parts `loader` and `bytes`."""
 

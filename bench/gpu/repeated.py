@@ -16,6 +16,7 @@ from bench.gpu.network import FEW_ROWS, LARGE, SMALL, Settings, begin, settled
 from tasks.checkpoints import NOWHERE, Checkpoints, State, Stop
 from tasks.encoder import Dataset
 from tasks.errors import Interrupted
+from tasks.neural.recording import Recorder
 from tasks.neural.tables import Table
 
 EPOCHS = 2
@@ -48,7 +49,7 @@ class Kept(Checkpoints):
 
 
 def same_bytes(bench: Bench) -> Measurements:
-    """Train twice from one seed, and once more with a stop in between."""
+    """Train twice from one seed, once without a recorded step, and once with a stop in between."""
     size = LARGE if bench.on_gpu else SMALL
     wanted: dict[str, dict[str, Any]] = {
         "float32": {"precision": "float32"},
@@ -66,6 +67,7 @@ def same_bytes(bench: Bench) -> Measurements:
 def _same(bench: Bench, settings: Settings) -> Iterator[Facts]:
     data = synthetic.part(bench.data, slice(FEW_ROWS))
     first, again = (_hash(bench, settings, data, NOWHERE) for _ in range(2))
+    plain = _hash(bench, settings, data, NOWHERE, recorded=False)
     kept = Kept(stop_at=3 + len(data) // settings.batch_size)
     with contextlib.suppress(Interrupted):
         _hash(bench, settings, data, kept)
@@ -73,6 +75,7 @@ def _same(bench: Bench, settings: Settings) -> Iterator[Facts]:
     resumed = _hash(bench, settings, data, kept)
     yield {
         "same_again": again == first,
+        "same_unrecorded": plain == first,
         "stopped_in_epoch": stopped.get("step"),
         "stopped_in_batch": stopped.get("batch"),
         "same_when_taken_up": resumed == first,
@@ -80,13 +83,22 @@ def _same(bench: Bench, settings: Settings) -> Iterator[Facts]:
     }
 
 
-def _hash(bench: Bench, settings: Settings, data: Dataset, checkpoints: Checkpoints) -> str:
+def _hash(
+    bench: Bench,
+    settings: Settings,
+    data: Dataset,
+    checkpoints: Checkpoints,
+    *,
+    recorded: bool = True,
+) -> str:
     """Train, and hash all that was learned and all that would come next."""
     cut = len(data) * 9 // 10
     parts = (synthetic.part(data, rows) for rows in (slice(cut), slice(cut, None)))
     known, val = (Table.of(each, bench.device) for each in parts)
     with settled(settings):
         training = begin(settings, data, bench.device)
+        if not recorded:
+            training.recorder = Recorder(possible=False)
         training.run(known, val, epochs=EPOCHS, report=_quiet, checkpoints=checkpoints)
         arrays = training.state().arrays
     found = hashlib.sha256()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tasks.neural.architecture import Network as Module
     from tasks.neural.architecture import Shape
     from tasks.neural.fitting import Trained
-    from tasks.neural.tables import Placed
+    from tasks.neural.tables import Placed, Table
 
 Floats = NDArray[np.float64]
 
@@ -235,10 +235,16 @@ class FittedNetwork:
 
     def predict(self, data: Dataset) -> Floats:
         """Give the probability of target 1, [rows]."""
+        from tasks.neural.tables import Table
+
+        return self.scores(Table.of(data))
+
+    def scores(self, table: Table) -> Floats:
+        """Give the probability of target 1 of rows on the network's device, [rows]."""
         from tasks.neural import calibration, computing, tables
 
         with computing.settled(threads=THREADS):
-            log_odds = tables.predict(self.network, tables.Table.of(data))
+            log_odds = tables.predict(self.network, table)
         return calibration.probability(self.slope * log_odds + self.intercept)
 
     def contributions(self, data: Dataset) -> Floats:

@@ -82,13 +82,14 @@ def train(
             judge=judge,
         )
         finished = finish(network, shape, table, shift=weights.shift)
-        log_odds = np.empty(0) if parts.val is None else predict(finished, Table.of(parts.val))
-    return Trained(finished, shape, training.best_epoch, log_odds)
+        held_out = parts.held_out
+        log_odds = np.empty(0) if held_out is None else predict(finished, held_out, group=group)
+    return Trained(finished.cpu(), shape, training.best_epoch, log_odds)
 
 
 @torch.no_grad()
 def finish(network: Network, shape: Shape, table: Table, *, shift: float) -> Network:
-    """Copy a trained network to the processor, and complete it by what it needs to be used.
+    """Copy a trained network, completed by what it needs to be used.
 
     shift  what the weights of classes have added to its log-odds
     """
@@ -101,6 +102,6 @@ def finish(network: Network, shape: Shape, table: Table, *, shift: float) -> Net
     for part in zip(numeric.split(SCORED_ROWS), categorical.split(SCORED_ROWS), strict=True):
         total += network.embed(*part).double().sum(0)
     network.typical.copy_(total / len(numeric))
-    finished = Network(shape)
+    finished = Network(shape).to(network.typical.device)
     finished.load_state_dict(network.state_dict())
     return finished.eval()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,11 @@ class Placed:
     held_out: Table | None
 
     def val_scores(self, fitted: Any) -> NDArray[np.float64]:
-        """Give the probability of target 1 of each row of `val`.
-
-        A trained network is on the processor, and scores the rows that came from there.
-        """
-        scores: NDArray[np.float64] = fitted.predict(self.val)
+        """Give the probability of target 1 of each row of `val`, computed on the device."""
+        if self.held_out is None:
+            raise ValueError("there must be a validation part")
+        network = copy.deepcopy(fitted.network).to(self.held_out.target.device)
+        scores: NDArray[np.float64] = replace(fitted, network=network).scores(self.held_out)
         return scores
 
 

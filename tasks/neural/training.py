@@ -26,6 +26,7 @@ from tasks.neural.calibration import probability
 from tasks.neural.computing import Computing, Precision
 from tasks.neural.loss import ClassWeights
 from tasks.neural.parallel import STEPS_BETWEEN_WORDS, Group
+from tasks.neural.recording import Recorder
 from tasks.neural.tables import Table, predict
 
 
@@ -75,8 +76,14 @@ class Training:
     ) -> None:
         self.network, self.settings, self.computing = network, settings, computing
         self.weights, self.seed, self.group = weights, seed, group
-        self.optimizer = AdamW(_groups(network, settings.weight_decay), lr=0.0, fused=True)
+        on_gpu = computing.device.type == "cuda"
+        rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64).to(
+            computing.device
+        )
+        groups = _groups(network, settings.weight_decay)
+        self.optimizer = AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
         self.scaler = computing.scaler()
+        self.recorder = Recorder(possible=on_gpu and group.size == 1)
         self.epoch = self.batch = self.best_epoch = 0
         self.loss = torch.zeros((), dtype=torch.float64, device=computing.device)
         self.best_loss = math.inf
@@ -139,7 +146,10 @@ class Training:
         drawn = seeds.derive(self.seed, f"step {number} of process {self.group.rank}")
         self.computing.seed(drawn)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, share)
+            group["lr"].fill_(learning_rate(self.settings, share))
+        self.recorder.do(self._update, table, rows)
+
+    def _update(self, table: Table, rows: Tensor) -> None:
         for part in self.group.share(rows).split(self.settings.micro_batch_size):
             numeric, categorical, target = table.take(part)
             with self.computing.autocast():
