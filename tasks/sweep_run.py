@@ -1,8 +1,8 @@
 """A sweep in MLflow: a run, and a run below it for each trial that has finished.
 
-A trial is written at once, when nothing of it can change any more, and its state last. So none is
-ever left RUNNING for long, and one whose writer was killed is known by the state that it lacks, and
-written anew.
+A trial is written at once, when nothing of it can change any more, and its run ends last. So none
+is left RUNNING for long, and one whose writer was killed is known by its status, and written anew.
+A broken run is closed as FAILED; so a trial that failed gets the tag that says so after all else.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ class SweepRun:
         """
         for run in self._below():
             state, status = run.data.tags.get(STATE), run.info.status
-            if run.data.tags.get(STUDY_ID) != self._study_id:
+            has_ended = state is not None and status == _status(state)
+            is_whole = not tracking.is_abandoned(run) if status == RUNNING else has_ended
+            if not is_whole or run.data.tags.get(STUDY_ID) != self._study_id:
                 self._client.delete_run(run.info.run_id)
-            elif state is not None and status in (RUNNING, _status(state)):
+            elif state is not None:
                 self._written.add(int(run.data.tags[TRIAL]))
-            elif tracking.is_abandoned(run) or status != RUNNING:
-                self._client.delete_run(run.info.run_id)
 
     def _below(self) -> list[Any]:
         its, found, token = f"tags.`{PARENT}` = '{self.run_id}'", [], None
@@ -132,11 +132,12 @@ class SweepRun:
             return
         self._clean()
         its = {PARENT: self.run_id, TRIAL: str(trial.number), STUDY_ID: self._study_id}
-        tags = {**its, **tracking.recorder(), **trial.tags}
+        state, is_failed = {STATE: trial.state}, _status(trial.state) == FAILED
+        tags = {**its, **tracking.recorder(), **trial.tags, **({} if is_failed else state)}
         made = self._client.create_run(self._place, trial.started, tags, trial.name)
         self._begun = made.info.run_id
         run = OpenRun(made.info.run_id, self._mlflow)
-        run.values(trial.params, trial.points, {STATE: trial.state})
+        run.values(trial.params, trial.points, state if is_failed else {})
         self._client.set_terminated(made.info.run_id, _status(trial.state), trial.ended)
         self._begun = None
         self._written.add(trial.number)

@@ -56,10 +56,14 @@ class Outcome:
         """Whether the trial was given up."""
         return self.scores is None
 
-    def words(self, metric: str) -> str:
-        """Tell what it came to; of a trial that was given up, what was judged last."""
+    def value(self, metric: str) -> float:
+        """Give what it came to; of a trial that was given up, what was judged last."""
         judged = [point[name] for point in self.curve if (name := f"val_{metric}") in point]
-        value = judged[-1] if self.pruned else self.metrics[metric]
+        return judged[-1] if self.pruned else self.metrics[metric]
+
+    def words(self, metric: str) -> str:
+        """Tell what it came to."""
+        value = self.value(metric)
         return f"{metric}={value:.5f} after {self.steps} steps in {self.seconds:.1f} s"
 
 

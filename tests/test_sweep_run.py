@@ -212,6 +212,40 @@ def test_a_trial_whose_run_was_not_ended_is_written_anew(client: Any, dead: str)
     assert (found.info.status, found.info.end_time) == ("FINISHED", 1_002_500)
 
 
+def test_a_trial_whose_writer_dies_while_others_go_on_is_written_anew(
+    client: Any, dead: str
+) -> None:
+    run = opened()
+    partial = begin_a_trial(client, run, 0, dead)
+    client.set_tag(partial, STATE, "complete")
+    run.look()
+    assert client.get_run(partial).info.lifecycle_stage == "deleted"
+    assert not run.knows(0)
+
+
+@pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
+def test_a_broken_run_is_no_trial_whatever_its_state_would_have_been(
+    client: Any, monkeypatch: pytest.MonkeyPatch, dead: str, state: str
+) -> None:
+    """It is closed as FAILED, as the run of a trial that failed."""
+    run = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.sweep_run.OpenRun.values", raises)
+        with pytest.raises(ConnectionError):
+            run.write(trial(0, state))
+    (partial,) = children(client, run).values()
+    client.set_tag(partial.info.run_id, "recorder", dead)
+    again = opened()
+    assert client.get_run(partial.info.run_id).info.lifecycle_stage == "deleted"
+    again.write(trial(0, state))
+    (found,) = children(client, run).values()
+    assert found.data.tags[STATE] == state
+
+
+def raises(*_: Any) -> None:
+    raise ConnectionError
+
+
 def test_a_trial_that_another_process_is_writing_is_left_alone(client: Any) -> None:
     run = opened()
     partial = begin_a_trial(client, run, 0, f"{socket.gethostname()}:{os.getppid()}")

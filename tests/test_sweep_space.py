@@ -12,7 +12,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+from optuna.trial import TrialState
 
+from flows.sweep import choosing
 from flows.sweep.choosing import DIGITS, pruner, sampler
 from flows.sweep.section import Dimension, Range, Sweep
 from flows.sweep.space import distributions, grid
@@ -58,11 +60,13 @@ def drawn(
 ) -> list[dict[str, Any]]:
     """Draw the parameters of trials that are the better the greater their numbers are."""
     chosen = sampler(Sweep.model_validate(SETTINGS | {"sampler": kind}), space, seed=seed)
-    study = optuna.create_study(direction="maximize", sampler=chosen)
+    study = optuna.create_study(direction="maximize")
     for _ in range(trials):
-        trial = study.ask(distributions(space))
+        trial = choosing.drawn(study, chosen, study.trials, distributions(space))
         values = [value for value in trial.params.values() if isinstance(value, int | float)]
-        study.tell(trial, float(sum(values)))
+        trial.state, trial.value = TrialState.COMPLETE, float(sum(values))
+        trial.datetime_complete = trial.datetime_start
+        study.add_trial(trial)
     return [trial.params for trial in study.trials]
 
 

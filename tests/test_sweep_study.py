@@ -1,5 +1,6 @@
 """A study in a real storage: what is asked for, what is told, and what is tried again."""
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -15,9 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from flows.sweep import study
+from flows.sweep.choosing import drawn
 from flows.sweep.plan import Plan, plan
 from flows.sweep.scores import Scores
 from flows.sweep.section import Sweep
@@ -89,13 +93,13 @@ def begun(plan: Plan) -> Search:
     return search
 
 
-def asked(search: Search) -> Trial:
+def asked(search: Search) -> FrozenTrial:
     trial = search.ask()
     assert trial is not None
     return trial
 
 
-def told(search: Search, trial: Trial, value: float = 0.5) -> FrozenTrial:
+def told(search: Search, trial: FrozenTrial, value: float = 0.5) -> FrozenTrial:
     scores = np.array([0.25, 0.75], np.float32)
     outcome = Outcome(7, [{"step": 1, "val_roc_auc": value}], {"roc_auc": value}, scores, 1.5)
     return search.tell(trial, outcome, "roc_auc")
@@ -198,6 +202,28 @@ class TestWhatIsAskedFor:
         found = [asked(driver).params for _ in range(3) for driver in drivers]
         assert len({tuple(params.values()) for params in found}) == 9
 
+    def test_who_draws_sees_the_trials_that_are_running(self, planned: Callable[..., Plan]):
+        class Watching(RandomSampler):
+            def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Any:
+                found = study.get_trials(states=(TrialState.RUNNING,))
+                seen.extend((trial.number, each.number, each.params) for each in found)
+                return {}
+
+        seen: list[Any] = []
+        search = begun(planned())
+        first = asked(search)
+        draft = drawn(search.study, Watching(), search.trials(), search._distributions)
+        assert seen == [(1, 0, first.params)]
+        assert draft.params.keys() == first.params.keys()
+        assert search.trials() == [first], "it is a draft"
+
+    def test_what_somebody_enqueued_is_left_alone(self, planned: Callable[..., Plan]):
+        search = begun(planned(n_trials=2))
+        search.study.enqueue_trial({"max_depth": 2})
+        assert [asked(search).number for _ in range(2)] == [1, 2]
+        assert search.ask() is None
+        assert [trial.number for trial in search.trials()] == [1, 2]
+
     def test_a_sweep_that_was_cut_off_draws_what_it_would_have_drawn(
         self, planned: Callable[..., Plan]
     ):
@@ -282,12 +308,19 @@ class TestWhatIsTold:
     def test_of_a_pruned_trial_the_last_value_is_kept(self, planned: Callable[..., Plan]):
         search = begun(planned())
         trial = asked(search)
-        trial.report(0.3, 1)
-        trial.report(0.4, 2)
-        outcome = Outcome(2, [{"step": 2, "val_roc_auc": 0.4}], {}, None, 0.1)
+        curve = [{"step": step, "val_roc_auc": value} for step, value in ((1, 0.3), (2, 0.4))]
+        outcome = Outcome(2, curve, {}, None, 0.1)
         ended = search.tell(trial, outcome, "roc_auc")
         assert (ended.state, ended.value) == (TrialState.PRUNED, 0.4)
         assert not is_retried(ended)
+
+    def test_of_a_trial_that_was_pruned_for_no_number_no_value_is_kept(
+        self, planned: Callable[..., Plan]
+    ):
+        search = begun(planned())
+        outcome = Outcome(1, [{"step": 1, "val_roc_auc": math.nan}], {}, None, 0.1)
+        ended = search.tell(asked(search), outcome, "roc_auc")
+        assert (ended.state, ended.value) == (TrialState.PRUNED, None)
 
     def test_of_a_failed_trial_the_reason_is_kept(self, planned: Callable[..., Plan]):
         search = begun(planned(n_trials=1))
@@ -359,7 +392,7 @@ class TestWhatIsLost:
     def test_trials_of_a_dead_driver_are_lost(self, planned: Callable[..., Plan], dead: str):
         search = begun(planned(n_trials=3))
         trials = [asked(search) for _ in range(3)]
-        trials[0].set_user_attr("driver", driven_by(dead))
+        drive(trials[0], driven_by(dead))
         told(search, trials[1])
         other = begun(planned(n_trials=3))
         assert [trial.state for trial in other.trials()] == [
@@ -387,23 +420,26 @@ class TestWhatIsLost:
         assert asked(search).user_attrs["retry_of"] == 0
 
     @pytest.mark.parametrize("settings", [{}, {"space": GRID, "sampler": "grid"}])
-    def test_what_was_lost_before_it_was_drawn_is_drawn_anew(
-        self, planned: Callable[..., Plan], settings: Any
+    def test_a_trial_is_whole_and_signed_from_its_first_moment(
+        self, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, settings: Any
     ):
         search = begun(planned(n_trials=3, **settings))
-        if settings == {}:
-            asked(search)
-        search.lose(search.study.ask(), "the process that drove it was killed")
-        finish(search)
-        assert len(search.trials()) == 4
-        assert all("retry_of" not in trial.user_attrs for trial in search.trials())
+        told(search, asked(search))
+        make = search._storage.create_new_trial
 
-    def test_what_is_in_use_is_tried_again_though_it_was_lost_at_once(
-        self, planned: Callable[..., Plan]
-    ):
-        search = begun(planned())
-        search.lose(search.study.ask(), "the process that drove it was killed")
-        assert asked(search).params == search._plan.current
+        def killed(*given: Any) -> None:
+            make(*given)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(search._storage, "create_new_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search.ask()
+        left = Search(planned(n_trials=3, **settings)).trials()[-1]
+        assert (left.number, left.state) == (1, TrialState.RUNNING)
+        assert left.params.keys() == search._distributions.keys()
+        assert left.user_attrs["driver"]["process"] == search.process
+        again = asked(begun(planned(n_trials=3, **settings)))
+        assert (again.user_attrs["retry_of"], again.params) == (1, left.params)
 
     @pytest.mark.parametrize("owner", ["this process", "its parent", "another machine"])
     def test_trials_of_a_driver_that_is_at_work_are_left_alone(
@@ -412,37 +448,22 @@ class TestWhatIsLost:
         search = begun(planned())
         trial = asked(search)
         if owner == "its parent":
-            trial.set_user_attr("driver", driven_by(f"{socket.gethostname()}:{os.getppid()}"))
+            drive(trial, driven_by(f"{socket.gethostname()}:{os.getppid()}"))
         if owner == "another machine":
-            trial.set_user_attr("driver", driven_by("another-machine:1"))
+            drive(trial, driven_by("another-machine:1"))
         assert [each.state for each in begun(planned()).trials()] == [TrialState.RUNNING]
 
     def test_trials_of_another_machine_that_was_not_seen_for_long_are_lost(
         self, planned: Callable[..., Plan]
     ):
         trial = asked(begun(planned()))
-        trial.set_user_attr("driver", driven_by("another-machine:1", silent_seconds=3601))
+        drive(trial, driven_by("another-machine:1", silent_seconds=3601))
         assert begun(planned()).trials()[0].state == TrialState.FAIL
 
-    def test_a_trial_that_nobody_signs_is_lost_after_a_while(
-        self, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
-    ):
+    def test_a_trial_that_nobody_has_signed_is_lost(self, planned: Callable[..., Plan]):
         search = begun(planned())
-        trial = search.study.ask(search._distributions)
-        monkeypatch.setattr(
-            study.time,
-            "sleep",
-            lambda _: trial.set_user_attr(
-                "driver", driven_by(f"{socket.gethostname()}:{os.getppid()}")
-            ),
-        )
-        assert begun(planned()).trials()[0].state == TrialState.RUNNING, "it was about to be signed"
         search.study.ask(search._distributions)
-        monkeypatch.setattr(study.time, "sleep", lambda _: None)
-        assert [each.state for each in begun(planned()).trials()[:2]] == [
-            TrialState.RUNNING,
-            TrialState.FAIL,
-        ]
+        assert begun(planned()).trials()[0].state == TrialState.FAIL
 
     def test_one_that_kills_its_driver_again_and_again_is_given_up(
         self, planned: Callable[..., Plan]
@@ -453,7 +474,7 @@ class TestWhatIsLost:
             if trial is None:
                 break
             tries += 1
-            trial.set_user_attr("driver", driven_by(_dead()))
+            drive(trial, driven_by(_dead()))
         assert tries == 1 + study.MOST_KILLS
         (last,) = begun(planned(n_trials=1)).done()
         assert last.user_attrs["kills"] == tries
@@ -473,7 +494,7 @@ class TestWhatIsLost:
         search = begun(planned(n_trials=1))
         left = asked(search)
         assert search.ask() is None, "its driver lives"
-        left.set_user_attr("driver", driven_by(_dead()))
+        drive(left, driven_by(_dead()))
         again = search.ask()
         assert again is not None
         assert (again.user_attrs["retry_of"], again.params) == (left.number, left.params)
@@ -482,6 +503,12 @@ class TestWhatIsLost:
 def driven_by(process: str, *, silent_seconds: int = 0) -> dict[str, Any]:
     seen = int(tracking.recorder()["seen"]) - 1000 * silent_seconds
     return {"process": process, "seen": seen}
+
+
+def drive(trial: FrozenTrial, driver: dict[str, Any]) -> None:
+    """Have another driver have begun a trial."""
+    storage = connect(made().conditions.storage)
+    storage.set_trial_user_attr(trial._trial_id, "driver", driver)
 
 
 def _dead() -> str:
@@ -503,7 +530,7 @@ def test_signs_of_life_are_given_once_in_a_while(
     search = begun(planned())
     trial, other = asked(search), asked(search)
     for each in (trial, other):
-        each.set_user_attr("driver", {"process": search.process, "seen": 1})
+        drive(each, {"process": search.process, "seen": 1})
     search.sign([trial])
     assert [each.user_attrs["driver"]["seen"] for each in search.trials()] == [1, 1]
     monkeypatch.setattr(study, "SECONDS_BETWEEN_SIGNS", -1)

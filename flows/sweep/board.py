@@ -70,14 +70,14 @@ class Board:
         self._show()
 
     def _show(self, *, is_last: bool = False) -> None:
+        if not is_last and time.monotonic() - self._shown_at < EVERY_SECONDS:
+            return
+        self._shown_at = time.monotonic()
         trials = self._search.trials(*WORDS)
         done = sum(not is_retried(each) for each in trials)
         best = self._best(trials)
         self._bar.update(self._task, completed=done, description=best)
         percent = 100.0 * done / self._plan.sweep.n_trials
-        if not is_last and time.monotonic() - self._shown_at < EVERY_SECONDS:
-            return
-        self._shown_at = time.monotonic()
         words = f"{done} of {self._plan.sweep.n_trials} trials, {best}"
         if self._artifact is None:
             made = create_progress_artifact(percent, key="sweep", description=words)
@@ -86,7 +86,8 @@ class Board:
             update_progress_artifact(self._artifact, progress=percent, description=words)
 
     def _best(self, trials: list[FrozenTrial]) -> str:
-        if not any(each.state == TrialState.COMPLETE for each in trials):
+        complete = [each for each in trials if each.state == TrialState.COMPLETE]
+        if not complete:
             return "none complete"
-        best = self._search.study.best_trial
+        best = self._search.best(complete)
         return f"best {self._plan.sweep.metric}={best.value:.5f} ({named(best.number)})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import optuna
@@ -21,6 +22,7 @@ DIGITS = 4
 STARTUP_TRIALS = 5
 """Trials that end unpruned, to have something to compare with."""
 
+Space = dict[str, BaseDistribution]
 PrunerName = Literal["median", "hyperband", "none"]
 
 
@@ -45,25 +47,49 @@ def sampler(sweep: Sweep, space: Mapping[str, Dimension], *, seed: int) -> BaseS
     return Rounded(optuna.samplers.RandomSampler(seed=seed))
 
 
-class Grid(optuna.samplers.GridSampler):
-    """Optuna's, for trials that are asked for, and told by whoever has computed them.
+def drawn(
+    study: Study, sampler: BaseSampler, known: Sequence[FrozenTrial], space: Space
+) -> FrozenTrial:
+    """Have a sampler draft a trial of a study after those that are known."""
+    desk = Desk(known)
+    drafting = optuna.create_study(
+        storage=desk,
+        sampler=sampler,
+        pruner=study.pruner,
+        study_name=study.study_name,
+        direction=study.direction,
+    )
+    return desk.get_trial(drafting.ask(space)._trial_id)  # noqa: SLF001 - so a storage knows it
 
-    It knows the values that were tried by their place in an order, so the order is always the same.
+
+class Desk(optuna.storages.InMemoryStorage):
+    """Where a trial is drafted in view of those that are known: the draft is none of them.
+
+    A database would take each of its parameters in a transaction of its own.
     """
 
-    def after_trial(self, *_: object) -> None:
-        """Leave it to who asks to see that nothing is left: there is no loop to be ended."""
+    def __init__(self, known: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._known = known
 
-    def point(self, trial: FrozenTrial) -> dict[str, Any]:
-        """Give the values that a trial was to try, even if it was killed before they were drawn."""
-        place = trial.system_attrs.get("grid_id")
-        if place is None:
-            return {}
-        return dict(zip(self._param_names, self._all_grids[place], strict=True))
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Give the draft, by the number that comes after the known ones."""
+        draft = copy.copy(super().get_trial(trial_id))
+        draft.number = len(self._known)
+        return draft
 
-    def is_exhausted(self, study: Study) -> bool:
+    def get_all_trials(self, *_: object, **asked: Any) -> list[FrozenTrial]:
+        """Give the known trials, in the states that are asked for."""
+        states = asked.get("states") or TrialState
+        return [each for each in self._known if each.state in states]
+
+
+class Grid(optuna.samplers.GridSampler):
+    """Optuna's, which knows the values that were tried by their place in an order: always one."""
+
+    def has_tried_all(self, known: Sequence[FrozenTrial]) -> bool:
         """Tell whether all values are tried, or being tried."""
-        begun = {each.system_attrs.get("grid_id") for each in study.get_trials(deepcopy=False)}
+        begun = {each.system_attrs.get("grid_id") for each in known}
         return begun.issuperset(range(self._n_min_trials))
 
 
@@ -100,10 +126,6 @@ class Rounded(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Do as the other one does."""
         self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """Do as the other one does."""
-        self._sampler.after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
         """Do as the other one does."""

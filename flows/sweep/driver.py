@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Self
 from uuid import UUID
 
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial
 
 from flows.sweep.engines import Engine, Future
 from flows.sweep.plan import Plan
@@ -39,7 +39,7 @@ class Driver:
 
     def __init__(self, plan: Plan, search: Search, scores: Scores, *, told: Iterable[Told]) -> None:
         self._plan, self._search, self._scores, self._told = plan, search, scores, tuple(told)
-        self._running: dict[UUID, Trial] = {}
+        self._running: dict[UUID, FrozenTrial] = {}
         self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
@@ -95,7 +95,7 @@ class Driver:
             for trial in trials:
                 told(trial)
 
-    def _tell(self, trial: Trial, result: Callable[[], Outcome]) -> FrozenTrial:
+    def _tell(self, trial: FrozenTrial, result: Callable[[], Outcome]) -> FrozenTrial:
         try:
             outcome = result()
         except WorkerError as error:

@@ -26,9 +26,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from flows.live import YIELDING, Log
 from flows.sweep import figures
+from flows.sweep.losing import DRIVER, is_left
 from flows.sweep.records import flat, parameters, record
 from flows.sweep.storage import connect
-from flows.sweep.study import DRIVER, WORDS
+from flows.sweep.study import WORDS
 from tasks import tracking
 from tasks.live_run import IMPATIENT
 from tasks.sweep_run import SweepRun
@@ -186,7 +187,7 @@ class Scribe:
         missing = [each for each in trials if not self._run.knows(each.number)]
         for trial in filter(self._is_own, missing):
             self._write(trial)
-        if left := [each for each in missing if not self._is_own(each) and _is_left(each)]:
+        if left := [each for each in missing if not self._is_own(each) and is_left(each)]:
             with tracking.alone():  # their driver's mirror may have written them, or be about to
                 self._run.look()
                 for trial in left:
@@ -215,9 +216,3 @@ class Scribe:
             figures.draw(self._study, Path(folder), metric=self._metric)
             self._run.finish(**summary, folder=Path(folder))
         self._is_finished = True
-
-
-def _is_left(trial: FrozenTrial) -> bool:
-    """Tell whether the driver of a trial is gone."""
-    driver = trial.user_attrs.get(DRIVER)
-    return driver is None or tracking.is_gone(**driver)

@@ -87,7 +87,7 @@ def propose(
     complete = search.trials(TrialState.COMPLETE)
     if not complete:
         raise StageError(_why_none(search))
-    best = search.study.best_trial
+    best = search.best(complete)
     known = {each.number: _scores_of(each, scores, engine) for each in complete}
     same = [each for each in complete if each.params == plan.current]
     if same:

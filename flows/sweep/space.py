@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,18 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(low, int):
         return IntDistribution(low, high, log=log, step=step or 1)
     return FloatDistribution(low, high, log=log, step=step)
+
+
+def contains(space: Mapping[str, Dimension], point: Mapping[str, Any]) -> bool:
+    """Tell whether a value of each parameter could be drawn."""
+    return all(_holds(space[name], value) for name, value in point.items())
+
+
+def _holds(dimension: Dimension, value: Any) -> bool:
+    if isinstance(dimension, list):
+        return value in dimension
+    steps = (value - dimension.low) / dimension.step if dimension.step else 0
+    return dimension.low <= value <= dimension.high and math.isclose(steps, round(steps))
 
 
 def grid(space: Mapping[str, Dimension]) -> dict[str, list[Any]]:

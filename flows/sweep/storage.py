@@ -12,7 +12,10 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import OptunaError
+from optuna.storages._rdb import models
+from sqlalchemy.orm import Session
 
 from flows.sweep.section import URL, Sweep
 from tasks.errors import StageError
@@ -25,6 +28,31 @@ PAUSES_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 PATIENCE_SECONDS = 60
 """How long SQLite waits for another process that writes."""
+
+
+class Storage(optuna.storages.RDBStorage):
+    """Optuna's, which adds the parameters of a new trial without two queries before each of them.
+
+    They ask whether the trial is running, and whether others had the same distribution: all of a
+    study have, whose name stands for its space. If Optuna names this otherwise, it is only slower.
+    """
+
+    def _set_trial_param_without_commit(
+        self,
+        session: Session,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        *_: object,
+    ) -> None:
+        row = models.TrialParamModel(
+            trial_id=trial_id,
+            param_name=param_name,
+            param_value=param_value_internal,
+            distribution_json=distribution_to_json(distribution),
+        )
+        session.add(row)
 
 
 def connect(url: str) -> optuna.storages.BaseStorage:
@@ -50,16 +78,16 @@ def connect(url: str) -> optuna.storages.BaseStorage:
         return optuna.storages.get_storage(storage)
 
 
-def _laid_out(url: str) -> optuna.storages.RDBStorage:
+def _laid_out(url: str) -> Storage:
     """Open a storage with its tables, which another process may be making at the same time."""
     for pause in PAUSES_SECONDS:
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs=_settings(url))
+            return Storage(url, engine_kwargs=_settings(url))
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if not MADE_BY_ANOTHER.search(str(error)):
                 raise
             time.sleep(pause)
-    return optuna.storages.RDBStorage(url, engine_kwargs=_settings(url))
+    return Storage(url, engine_kwargs=_settings(url))
 
 
 @contextmanager

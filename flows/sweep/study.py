@@ -1,7 +1,7 @@
 """The trials of a sweep in Optuna's storage: what is done, what is missing, what is tried again.
 
 A trial is *lost* if its worker died, its driver died or the sweep was interrupted: nobody's fault,
-so its parameters are enqueued again, as a trial that names the lost one. One whose worker dies
+so its parameters are tried again, as a trial that names the lost one. One whose worker dies
 again, or whose driver does again and again, is given up. Who drives a trial stands in its
 attributes, so that a driver can tell the trials of a dead one from those of one at work elsewhere.
 """
@@ -12,17 +12,19 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import Any, Literal
 from uuid import uuid4
 
 import optuna
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from flows.sweep.choosing import Grid, pruner, sampler
+from flows.sweep import losing
+from flows.sweep.choosing import Grid, drawn, pruner, sampler
+from flows.sweep.losing import DRIVER, KILLED
 from flows.sweep.plan import Plan
-from flows.sweep.section import Dimension
-from flows.sweep.space import distributions
+from flows.sweep.space import contains, distributions
 from flows.sweep.storage import connect
 from tasks import seeds, tracking
 from tasks.trials import Outcome
@@ -30,11 +32,10 @@ from tasks.trials import Outcome
 MOST_DEATHS, MOST_KILLS = 1, 3
 """How many workers, and how many drivers, may die of a trial before it is given up."""
 
-DRIVER, OUTCOME = "driver", "outcome"
-"""Attributes of a trial: which process drives it, and when it last said so; what it came to."""
+OUTCOME = "outcome"
+"""Attribute of a trial: what it came to."""
 
-SECONDS_TO_SIGN, SECONDS_BETWEEN_SIGNS = 5.0, 30.0
-"""How long a driver may take to sign a trial that it was given; and to do so again."""
+SECONDS_BETWEEN_SIGNS = 30.0
 
 WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 """How a trial can have ended, in words."""
@@ -64,13 +65,14 @@ class Search:
             pruner=pruner(sweep.pruner, conditions.steps),
             load_if_exists=True,
         )
+        self._study_id = self._storage.get_study_id_from_name(conditions.study)
         self.process = tracking.recorder()[tracking.RECORDER]
         self._seen_at = time.monotonic()
         self._given = _given.setdefault((conditions.storage, conditions.study), set())
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Give the trials in these states, or all."""
-        return self.study.get_trials(deepcopy=False, states=states or None)
+        """Give the trials in these states, or all that were ever begun."""
+        return self.study.get_trials(deepcopy=False, states=states or (TrialState.RUNNING, *WORDS))
 
     def greeting(self) -> str:
         """Say what is there, and what is missing."""
@@ -83,8 +85,13 @@ class Search:
         """Give the trials that have finished, without those that another one repeats."""
         return [each for each in self.trials(*WORDS) if not is_retried(each)]
 
+    def best(self, complete: list[FrozenTrial]) -> FrozenTrial:
+        """Give the best of some trials, of equal ones the first."""
+        pick = max if self._plan.is_larger_better else min
+        return pick(complete, key=lambda each: each.value or 0.0)
+
     def begin(self) -> None:
-        """Say what is searched, lose the trials of dead drivers, and try what is in use first."""
+        """Say what is searched, and lose the trials of dead drivers."""
         plan = self._plan
         known = self.study.user_attrs
         facts = {
@@ -100,24 +107,12 @@ class Search:
         for name, value in facts.items():
             self.study.set_user_attr(name, value)
         self.reclaim()
-        fits = all(_holds(plan.space[name], value) for name, value in plan.current.items())
-        if not self.trials() and fits and plan.sweep.sampler != "grid":
-            attrs = {"current": True}
-            self.study.enqueue_trial(dict(plan.current), attrs, skip_if_exists=True)
 
     def reclaim(self) -> bool:
         """Lose the trials of dead drivers; tell whether there were any."""
-        running = self.trials(TrialState.RUNNING)
-        unsigned = {each.number for each in running if DRIVER not in each.user_attrs}
-        if unsigned:  # their driver was killed as it asked for them, or is about to sign them
-            time.sleep(SECONDS_TO_SIGN)
-        lost = [
-            trial
-            for trial in self.trials(TrialState.RUNNING)
-            if (self._is_left(trial) if DRIVER in trial.user_attrs else trial.number in unsigned)
-        ]
+        lost = [each for each in self.trials(TrialState.RUNNING) if self._is_left(each)]
         for trial in lost:
-            self.lose(trial, "the process that drove it was killed", kind="kills")
+            self.lose(trial, KILLED, kind="kills")
         return bool(lost)
 
     def _is_left(self, trial: FrozenTrial) -> bool:
@@ -125,89 +120,95 @@ class Search:
 
         In a container that was started again, the process that drove it may bear our own name.
         """
-        driver = trial.user_attrs[DRIVER]
-        if driver["process"] == self.process:
+        driver = trial.user_attrs.get(DRIVER, {})
+        if driver.get("process") == self.process:
             return trial.number not in self._given
-        return tracking.is_gone(**driver)
+        return losing.is_left(trial)
 
-    def ask(self) -> Trial | None:
+    def ask(self) -> FrozenTrial | None:
         """Give the next trial; None if no more are missing, or others compute those.
 
-        Drivers that ask at the same moment may each be given the last one.
+        It enters the storage whole. Drivers that ask together may each be given the last one.
         """
-        while self._lacks() or (self.reclaim() and self._lacks()):
-            trial = self.study.ask(self._distributions)
-            self._given.add(trial.number)
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # signed too late
-                trial.set_user_attr(DRIVER, self._sign_of_life())
-                return trial
-        return None
+        draft = self._next() or (self._next() if self.reclaim() else None)
+        if draft is not None:
+            draft.set_user_attr(DRIVER, self._sign_of_life())
+            self._enter(draft)
+            self._given.add(draft.number)
+        return draft
+
+    def _enter(self, draft: FrozenTrial) -> None:
+        """Put a trial into the storage, and note by which id and number."""
+        trial_id = self._storage.create_new_trial(self._study_id, draft)
+        id_of = partial(self._storage.get_trial_id_from_study_id_trial_number, self._study_id)
+        draft.number = next(each for each in count() if id_of(each) == trial_id)
+        draft._trial_id = trial_id  # noqa: SLF001 - so a storage knows it
+
+    def _next(self) -> FrozenTrial | None:
+        """Draft the trial that is missing, if one is: what was lost goes first."""
+        trials, plan = self.trials(), self._plan
+        again = {each.user_attrs.get("retry_of") for each in trials}
+        for trial in trials:
+            if is_retried(trial) and trial.number not in again:
+                attrs = {name: trial.user_attrs[name] for name in KEPT if name in trial.user_attrs}
+                return self._draft(trial.params, **attrs, retry_of=trial.number)
+        if sum(not is_retried(each) for each in trials) >= plan.sweep.n_trials:
+            return None
+        if not trials and plan.sweep.sampler != "grid" and contains(plan.space, plan.current):
+            return self._draft(plan.current, current=True)
+        return self._drawn(trials)
+
+    def _drawn(self, known: list[FrozenTrial]) -> FrozenTrial | None:
+        """Have the sampler draft a trial; None if it has nothing left.
+
+        With one seed for all of them, a sweep that goes on would draw again what came at first, and
+        two drivers that begin together would draw the same.
+        """
+        seed = seeds.derive(self._plan.conditions.seed, f"sweep after {len(known)}")
+        chosen = sampler(self._plan.sweep, self._plan.space, seed=seed)
+        if isinstance(chosen, Grid) and chosen.has_tried_all(known):
+            return None
+        return drawn(self.study, chosen, known, self._distributions)
+
+    def _draft(self, params: Mapping[str, Any], **attrs: Any) -> FrozenTrial:
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=self._distributions,
+            user_attrs=attrs,
+        )
+
+    def _seen(self, trial_id: int) -> FrozenTrial:
+        """Look a trial up, together with all others that have changed."""
+        return next(each for each in self.trials() if each._trial_id == trial_id)  # noqa: SLF001
 
     def _sign_of_life(self) -> dict[str, Any]:
         signed = tracking.recorder()
         return {"process": signed[tracking.RECORDER], "seen": int(signed[tracking.SEEN])}
 
-    def _lacks(self) -> bool:
-        """Tell whether a trial is missing; if so, the sampler is set to draw it."""
-        self.study.sampler = self._sampler(0)
-        self._enqueue_lost()
-        trials = self.trials()
-        waiting = [each for each in trials if each.state == TrialState.WAITING]
-        begun = [each for each in trials if each not in waiting and not is_retried(each)]
-        self.study.sampler = self._sampler(len(trials))
-        return bool(waiting) or (
-            len(begun) < self._plan.sweep.n_trials and not self._is_exhausted()
-        )
-
-    def _sampler(self, number: int) -> BaseSampler:
-        """Make the sampler of the trial of that number.
-
-        With one seed for all of them, a sweep that goes on would draw again what came at first, and
-        two drivers that begin together would draw the same.
-        """
-        seed = seeds.derive(self._plan.conditions.seed, f"sweep after {number}")
-        return sampler(self._plan.sweep, self._plan.space, seed=seed)
-
-    def _is_exhausted(self) -> bool:
-        sampler = self.study.sampler
-        return isinstance(sampler, Grid) and sampler.is_exhausted(self.study)
-
-    def _enqueue_lost(self) -> None:
-        trials = self.trials()
-        again = {each.user_attrs.get("retry_of") for each in trials}
-        for trial in trials:
-            point = self.study.sampler.point(trial) if isinstance(self.study.sampler, Grid) else {}
-            params = {**point, **trial.system_attrs.get("fixed_params", {}), **trial.params}
-            is_drawn = params.keys() == self._distributions.keys()  # or it was killed before
-            if is_retried(trial) and is_drawn and trial.number not in again:
-                attrs = {name: trial.user_attrs[name] for name in KEPT if name in trial.user_attrs}
-                attrs["retry_of"] = trial.number
-                self.study.enqueue_trial(params, user_attrs=attrs)
-
-    def sign(self, running: list[Trial]) -> None:
+    def sign(self, running: list[FrozenTrial]) -> None:
         """Tell drivers on other machines that these trials are at work, once in a while."""
         if time.monotonic() - self._seen_at > SECONDS_BETWEEN_SIGNS:
             for trial in running:
                 self._note(trial, {DRIVER: self._sign_of_life()})
             self._seen_at = time.monotonic()
 
-    def tell(self, trial: Trial, outcome: Outcome, metric: str) -> FrozenTrial:
+    def tell(self, trial: FrozenTrial, outcome: Outcome, metric: str) -> FrozenTrial:
         """Take what a trial came to."""
         names = ("steps", "curve", "metrics", "seconds")
         told = {name: getattr(outcome, name) for name in names} | {"words": outcome.words(metric)}
         self._note(trial, {OUTCOME: told})  # at once: each attribute costs a transaction
-        if outcome.pruned:
-            return self._tell(trial, TrialState.PRUNED)
-        return self._tell(trial, TrialState.COMPLETE, outcome.metrics[metric])
+        state = TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
+        return self._tell(trial, state, outcome.value(metric))
 
-    def fail(self, trial: Trial, reason: str) -> FrozenTrial:
+    def fail(self, trial: FrozenTrial, reason: str) -> FrozenTrial:
         """Take that a trial cannot be computed: its own parameters' fault."""
         self._note(trial, {"reason": reason})
         return self._tell(trial, TrialState.FAIL)
 
     def lose(
         self,
-        trial: Trial | FrozenTrial,
+        trial: FrozenTrial,
         reason: str,
         *,
         kind: Literal["deaths", "kills"] | None = None,
@@ -216,22 +217,19 @@ class Search:
 
         kind  whether its worker or its driver died, which may be its fault after all
         """
-        attrs: dict[str, Any] = {"reason": reason, "lost": True}
-        if kind is not None:
-            attrs[kind] = trial.user_attrs.get(kind, 0) + 1
-        self._note(trial, attrs)
-        return self._tell(trial, TrialState.FAIL)
+        return losing.lose(self.study, trial, reason, kind=kind)
 
-    def _note(self, trial: Trial | FrozenTrial, attrs: Mapping[str, Any]) -> None:
+    def _note(self, trial: FrozenTrial, attrs: Mapping[str, Any]) -> None:
         """Write attributes of a trial, unless another driver has taken it for lost."""
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            for name, value in attrs.items():
-                self._storage.set_trial_user_attr(trial._trial_id, name, value)  # noqa: SLF001
+        losing.note(self._storage, trial, attrs)
 
     def _tell(
-        self, trial: Trial | FrozenTrial, state: TrialState, value: float | None = None
+        self, trial: FrozenTrial, state: TrialState, value: float | None = None
     ) -> FrozenTrial:
-        return self.study.tell(trial.number, value, state, skip_if_finished=True)
+        values = None if value is None or math.isnan(value) else [value]
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._storage.set_trial_state_values(trial._trial_id, state, values)  # noqa: SLF001
+        return self._seen(trial._trial_id)  # noqa: SLF001
 
 
 def named(number: int) -> str:
@@ -244,10 +242,3 @@ def is_retried(trial: FrozenTrial) -> bool:
     attrs = trial.user_attrs
     is_spared = attrs.get("deaths", 0) <= MOST_DEATHS and attrs.get("kills", 0) <= MOST_KILLS
     return bool(attrs.get("lost")) and is_spared
-
-
-def _holds(dimension: Dimension, value: Any) -> bool:
-    if isinstance(dimension, list):
-        return value in dimension
-    steps = (value - dimension.low) / dimension.step if dimension.step else 0
-    return dimension.low <= value <= dimension.high and math.isclose(steps, round(steps))

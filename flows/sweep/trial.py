@@ -111,11 +111,13 @@ class Bench:
             metric=self._conditions.metric,
             measures=self._conditions.measures(),
             judged=rungs(self._conditions.steps),
-            gives_up=_never if order.trial_id is None else self._verdict(order.trial_id),
+            gives_up=self._verdict(order.trial_id),
             stopping=stopping,
         )
 
-    def _verdict(self, trial_id: int) -> Verdict:
+    def _verdict(self, trial_id: int | None) -> Verdict:
+        if trial_id is None or self._conditions.pruner == "none":
+            return _never
         self._study = self._study or self._conditions.open_study()
         trial = optuna.trial.Trial(self._study, trial_id)
 
