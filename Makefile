@@ -4,14 +4,20 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help train test repro lint types format lock bench clean
+.PHONY: help train up down test repro lint types format lock bench clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 train: .venv/run ## bring the model up to date and register it (a Prefect flow)
 	python -m flows train
 
-test: .venv/dev ## run the tests
+up: .venv/services ## start the whole system on this machine: Prefect, MLflow, S3, workers
+	python -m flows up
+
+down: .venv/services ## stop it; it goes on where it was
+	python -m flows down
+
+test: .venv/dev /usr/bin/chromium ## run the tests
 	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 repro: .venv/run ## rebuild the same without Prefect
@@ -28,18 +34,26 @@ format: .venv/dev ## format the code
 	ruff check --fix-only
 	ruff format
 
-lock: $(BIN)/uv ## settle the versions of pyproject.toml in both lock files (UPGRADE=--upgrade: newest)
+lock: $(BIN)/uv ## settle the versions of pyproject.toml in the lock files (UPGRADE=--upgrade: newest)
 	$(UV) compile $(LOCKED) $(UPGRADE) pyproject.toml -o requirements.lock
-	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:services -c requirements.lock -o requirements-services.lock
+	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:dev -c requirements.lock -c requirements-services.lock -o requirements-dev.lock
 
-bench: .venv/dev ## measure the learners, sweeps, and what orchestration costs
+bench: .venv/dev ## measure learners, sweeps, the system, and what orchestration costs
 	python -m bench.learners
 	python -m bench.overhead
 	python -m bench.sweeps
+	python -m bench.system
 
-clean: ## remove outputs, caches and the environment; the MLflow store stays
-	rm -rf .venv .verbatim .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove outputs, caches and the environment; the MLflow store and what `make up` keeps stay
+	find .verbatim -mindepth 1 -maxdepth 1 ! -name system -exec rm -rf {} + 2>/dev/null || true
+	rm -rf .venv .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf data/lake data/ingest data/validate data/featurize data/train data/evaluate data/register
+
+# The browser of the tests; Debian's, since no package registry has one.
+/usr/bin/chromium:
+	$(shell command -v sudo) apt-get update --quiet=2
+	$(shell command -v sudo) apt-get install --quiet=2 --yes --no-install-recommends chromium
 
 LOCKED := --quiet --universal --generate-hashes --fork-strategy fewest --no-emit-index-url --no-header
 
@@ -58,6 +72,10 @@ $(BIN)/uv: requirements.lock
 	$(UV) sync $(INSTALLED) requirements.lock
 	touch $@
 
-.venv/dev: .venv/run requirements-dev.lock
-	$(UV) sync $(INSTALLED) requirements.lock requirements-dev.lock
+.venv/services: .venv/run requirements-services.lock
+	$(UV) sync $(INSTALLED) requirements.lock requirements-services.lock
+	touch $@
+
+.venv/dev: .venv/services requirements-dev.lock
+	$(UV) sync $(INSTALLED) requirements.lock requirements-services.lock requirements-dev.lock
 	touch $@
