@@ -25,7 +25,7 @@ SECTIONS = {"sweep": Sweep}
 """Sections of params.yaml that flows take, and no stage does."""
 
 
-def override(settings: list[str], path: Path = params.FILE) -> None:
+def override(settings: list[str], path: Path = params.FILE, *, here: bool = True) -> None:
     """Write `key.path=value` settings into a params file, as `dvc exp run --set-param` does.
 
     All else in it stays as it is. Raises ParamsError, with the file as it was, for a key that does
@@ -37,7 +37,7 @@ def override(settings: list[str], path: Path = params.FILE) -> None:
     before = path.read_bytes()
     try:
         _apply(settings, path)
-        check(path)
+        check(path, here=here)
     except BaseException:
         path.write_bytes(before)
         raise
@@ -70,23 +70,34 @@ def _changed(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         return changed
 
 
-def check(
-    path: Path = params.FILE, graph: Path = GRAPH, *, needed: Collection[str] = ()
-) -> dict[str, Any]:
-    """Validate every section that any stage or flow takes; give the values by name.
-
-    needed  the sections of flows that must be there; stages need all of theirs
-
-    A stage of another making than `tasks/` may take any key that it declares in `graph`. Raises
-    ParamsError with one line for each wrong, missing or unused key, all at once.
-    """
-    written = params.load(path)
+def asked(graph: Path = GRAPH) -> tuple[dict[str, Any], set[str]]:
+    """Give the type of each key that stages of `tasks/` take, and all keys that a graph names."""
     wanted: dict[str, Any] = {}
     declared = set(re.findall(r"\$\{\s*(\w+)", graph.read_text(encoding="utf-8")))
     for name, stage in files.read_yaml(graph)["stages"].items():
         declared |= {str(key).split(".")[0] for key in stage.get("params", [])}
         if find_spec(f"tasks.{name}"):
             wanted |= params.wanted_by(import_module(f"tasks.{name}").run)
+    return wanted, declared
+
+
+def check(
+    path: Path = params.FILE,
+    graph: Path = GRAPH,
+    *,
+    needed: Collection[str] = (),
+    here: bool = True,
+) -> dict[str, Any]:
+    """Validate every section that any stage or flow takes; give the values by name.
+
+    needed  the sections of flows that must be there; stages need all of theirs
+    here    whether it is this machine that trains, and so must have the learner's device
+
+    A stage of another making than `tasks/` may take any key that it declares in `graph`. Raises
+    ParamsError with one line for each wrong, missing or unused key, all at once.
+    """
+    written = params.load(path)
+    wanted, declared = asked(graph)
     wanted |= {name: kind for name, kind in SECTIONS.items() if name in {*written, *needed}}
     valid, errors = params.check(written, wanted)
     missing = sorted(declared - set(written) - set(wanted))
@@ -100,7 +111,7 @@ def check(
     if errors:
         raise ParamsError("\n".join(f"{path}: {error}" for error in errors))
     is_elsewhere = "sweep" in needed and valid["sweep"].engine == "ray"
-    if "models" in valid and not is_elsewhere:  # a stage may be one of another making
+    if "models" in valid and here and not is_elsewhere:  # a stage may be one of another making
         device = chosen(valid["models"], valid["model"]).device
         devices.resolve(device, f"models.{valid['model']}.device")
     return valid
