@@ -20,12 +20,13 @@ from dvc.exceptions import CheckoutError, DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import plan_repro
 from dvc.stage import PipelineStage
-from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.cache import RunCacheNotFoundError, _can_hash
 from dvc.stage.decorators import rwlocked, unlocked_repo
 from dvc.stage.run import prepare_kwargs
 
 from flows import process
-from tasks import lineage
+from flows.share import Remote, is_locked
+from tasks import files, lineage
 from tasks.errors import ParamsError, StageError, VerbatimError
 
 LOCK = Path("dvc.lock")
@@ -34,10 +35,16 @@ FAILED = Path(".verbatim/failed")
 
 
 class Outcome(StrEnum):
-    """What was done for a stage: nothing, a restore from the run cache, or its command."""
+    """What was done for a stage: nothing, a restore from this cache, or the remote, or its command.
+
+    Its command may have run in a run of its own, on another work pool. The value is what people
+    read.
+    """
 
     UNCHANGED = "unchanged"
     RESTORED = "restored"
+    FETCHED = "fetched"
+    SENT = "ran elsewhere"
     RAN = "ran"
 
 
@@ -47,11 +54,13 @@ class Step:
 
     retries  how often `dvc.yaml` lets a failure outside the stage be tried again
     guards   whether, after its failure, what was there before must stay
+    pool     which pool of machines it is meant for; None: that of the flow
     """
 
     name: str
     retries: int
     guards: bool
+    pool: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,13 @@ class Done:
     @property
     def ran(self) -> bool:
         """Whether the stage's command ran."""
-        return self.outcome is Outcome.RAN
+        return self.outcome in {Outcome.RAN, Outcome.SENT}
+
+
+def pools(graph: Path = Path("dvc.yaml")) -> set[str]:
+    """Name the pools that stages are meant for."""
+    stages = files.read_yaml(graph)["stages"].values()
+    return {stage["meta"]["pool"] for stage in stages if "pool" in stage.get("meta", {})}
 
 
 class Graph:
@@ -75,25 +90,39 @@ class Graph:
         try:
             self.repo = Repo(str(root))
             self.steps = [_step(stage) for stage in plan_repro(self.repo.index.graph)]
+            self.remote = Remote(self.repo)
         except DvcException as error:
             raise ParamsError(f"dvc.yaml: must be readable with params.yaml ({error})") from error
 
     def bring_up_to_date(
         self, step: Step, emit: Callable[[str], None], *, force: bool = False
     ) -> Done:
-        """Do for one stage what `dvc repro --single-item` does; `emit` gets each line it prints.
+        """Do for one stage what `dvc repro --single-item --pull` and `dvc push` do.
 
-        Raises CommandError if the command fails, StageError if DVC refuses.
+        `emit` gets each line it prints. Raises CommandError if the command fails, RemoteError if
+        the default remote does, StageError if DVC refuses.
         """
         with self._stage(step.name) as stage:
             shutil.rmtree(FAILED / step.name, ignore_errors=True)
             if not force and not stage.changed():
                 outcome = Outcome.UNCHANGED
-            elif _reproduce(stage, emit, force=force):
-                outcome = Outcome.RESTORED
             else:
-                outcome = Outcome.RAN
+                fetched = not force and self.remote.fetch(self._read(step.name))
+                restored = _reproduce(stage, emit, force=force)
+                found = Outcome.FETCHED if fetched else Outcome.RESTORED
+                outcome = found if restored else Outcome.RAN
+            self.remote.push(stage)
             return Done(outcome, ", ".join(out.hash_info.value for out in stage.outs))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is a remote from which other machines take results."""
+        return self.remote.name is not None
+
+    def lacks(self, step: Step) -> bool:
+        """Tell whether the stage's command would have to run, after a look at the remote."""
+        with self._stage(step.name) as stage:
+            return stage.changed() and not self.remote.brings(self._read(step.name))
 
     def lineage(self) -> lineage.Lineage:
         """Foresee what the result comes from; `lineage.read` finds the same afterwards.
@@ -130,7 +159,7 @@ class Graph:
         """
         try:
             with lock_repo(self.repo):
-                yield self.repo.stage.load_one(name=name)
+                yield self._read(name)
         except VerbatimError:
             raise
         except Exception as error:  # remote stores raise kinds of their own
@@ -141,10 +170,14 @@ class Graph:
                 "remote ones the credentials in the environment"
             ) from error
 
+    def _read(self, name: str) -> PipelineStage:
+        return self.repo.stage.load_one(name=name)
+
 
 def _step(stage: PipelineStage) -> Step:
     meta = stage.meta or {}
-    return Step(stage.addressing, int(meta.get("retries", 0)), bool(meta.get("guards", False)))
+    retries, guards = int(meta.get("retries", 0)), bool(meta.get("guards", False))
+    return Step(stage.addressing, retries, guards, meta.get("pool"))
 
 
 def _cause(stage: PipelineStage, made: set[str]) -> dict[str, Any]:
@@ -176,10 +209,13 @@ def _reproduce(stage: PipelineStage, emit: Callable[[str], None], *, force: bool
 
 
 def _restore(stage: PipelineStage) -> bool:
+    """Restore from the run cache; what reads remote files has none, and `dvc.lock` must know it."""
     try:
         stage.repo.stage_cache.restore(stage)
     except RunCacheNotFoundError:
-        return False
+        if _can_hash(stage) or not is_locked(stage) or not stage.outs_cached():
+            return False
+        stage.checkout()
     return True
 
 

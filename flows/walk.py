@@ -13,9 +13,12 @@ from prefect.states import Completed
 
 from flows.graph import FAILED, LOCK, Done, Graph, Step
 from flows.process import CommandError
+from flows.remote_errors import RemoteError
 from flows.report import Row
 
 RETRY_DELAYS_SECONDS = [2.0, 10.0, 60.0]
+REMOTE_RETRIES = 2
+"""How often a remote is tried again, whatever `dvc.yaml` says of the stage itself."""
 
 Bring = Callable[[Step], Done]
 """Brings one stage up to date."""
@@ -24,7 +27,8 @@ Bring = Callable[[Step], Done]
 def walk(graph: Graph, steps: list[Step], rows: list[Row], bring: Bring) -> str | None:
     """Bring each stage up to date, adding a row for it; give the reason of the first failure.
 
-    If a stage that guards fails, everything stands afterwards as it did before.
+    If a stage that guards fails, everything stands afterwards as it did before; if only a remote
+    is out of reach, what the stage made stays, for the next run to share.
     """
     before = LOCK.read_bytes() if LOCK.exists() else None
     for step in steps:
@@ -35,8 +39,9 @@ def walk(graph: Graph, steps: list[Step], rows: list[Row], bring: Bring) -> str 
             rows.append(Row(step.name, state.result(), seconds))
             continue
         rows.append(Row(step.name, None, seconds))
-        failure = str(state.result(raise_on_failure=False))
-        if step.guards and before is not None:
+        error = state.result(raise_on_failure=False)
+        failure = str(error)
+        if step.guards and before is not None and not isinstance(error, RemoteError):
             graph.put_back(before, [row.stage for row in rows])
             failure += f"\nall is as it was; what the stage wrote is in {FAILED / step.name}"
         return failure
@@ -49,13 +54,14 @@ def _as_task(step: Step, bring: Bring) -> Task[[], Any]:
     def bring_up_to_date() -> State[Done]:
         done = bring(step)
         name = "Completed" if done.ran else "Cached"
-        return Completed(name=name, message=done.output, data=done)
+        return Completed(name=name, message=f"{done.outcome}: {done.output}", data=done)
 
+    retries = max(step.retries, REMOTE_RETRIES)
     return task(
         name=step.name,
         task_run_name=step.name,
-        retries=max(step.retries, 1),
-        retry_delay_seconds=RETRY_DELAYS_SECONDS[: max(step.retries, 1)],
+        retries=retries,
+        retry_delay_seconds=RETRY_DELAYS_SECONDS[:retries],
         retry_condition_fn=_heals(step),
         cache_policy=NO_CACHE,
         persist_result=False,
@@ -63,10 +69,15 @@ def _as_task(step: Step, bring: Bring) -> Task[[], Any]:
 
 
 def _heals(step: Step) -> Callable[[Task[..., Any], Any, State[Any]], bool]:
-    """Try again what trying can heal: a killed process once, an outside failure `retries` times."""
+    """Try again what trying can heal: a killed process once, an outside failure `retries` times.
+
+    A remote that does not answer is outside, of whatever stage.
+    """
 
     def condition(_task: Task[..., Any], run: Any, state: State[Any]) -> bool:
         error = state.result(raise_on_failure=False)
+        if isinstance(error, RemoteError):
+            return bool(error.may_pass and run.run_count <= max(step.retries, REMOTE_RETRIES))
         if not isinstance(error, CommandError):
             return False
         if error.killed:

@@ -70,7 +70,8 @@ class PastModel:
 
     def _unfit(self, got: str) -> StageError:
         return StageError(
-            f"{store.uri()}: run {self.run_id!r} must hold a model of these columns (got: {got})\n"
+            f"{store.shown()}: run {self.run_id!r} must hold a model of these columns "
+            f"(got: {got})\n"
             "next: choose a run of the same recipe from `mlflow ui`, "
             "or set evaluate.baseline_run_id to null"
         )

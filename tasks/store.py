@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import TemporaryError, VerbatimError
+from tasks.params import NAMED
 
 DEFAULT = "sqlite:///mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -62,6 +63,18 @@ def uri() -> str:
     return _stated() if file is None else f"sqlite:///{file}"
 
 
+def shown() -> str:
+    """Say it without the name, and perhaps a password, that a server may be asked with."""
+    return NAMED.sub("://", uri())
+
+
+def look() -> str:
+    """Say what to type, or to open, to look at it."""
+    place = shown()
+    is_served = place.startswith("http")
+    return f"open {place}" if is_served else f"mlflow ui --backend-store-uri {place}"
+
+
 def database() -> Path | None:
     """Give the absolute path of a SQLite store's file; None for any other store."""
     scheme, _, path = _stated().partition(":///")
@@ -98,8 +111,9 @@ def reachable() -> Iterator[None]:
         if isinstance(error, VerbatimError) or not _may_pass(error):
             raise
         raise TemporaryError(
-            f"{uri()}: must answer (got: {error})\n"
-            "next: start the MLflow server, or end what holds the store, and try again"
+            f"{shown()}: must answer (got: {error})\n"
+            "next: start the MLflow server and the store of its artifacts, or end what holds it, "
+            "and try again"
         ) from error
 
 
@@ -107,11 +121,27 @@ def _may_pass(error: BaseException) -> bool:
     """Look for the cause: no connection, a locked file, or a server that says "not now"."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ConnectionError | TimeoutError | socket.gaierror) or _is_busy(seen):
+        if isinstance(seen, ConnectionError | TimeoutError | socket.gaierror):
+            return True
+        if _is_busy(seen) or _is_unserved(seen):
             return True
         seen = seen.__cause__ or seen.__context__
     said = getattr(error, "error_code", None)
     return database() is None and said == "TEMPORARILY_UNAVAILABLE"
+
+
+SERVER_FAULT = 500
+"""From which number on an HTTP status says that the request was not at fault."""
+
+
+def _is_unserved(error: BaseException) -> bool:
+    """Tell whether a server broke off, or blames itself, as MLflow's does of its artifact store."""
+    from requests import exceptions as http
+
+    if isinstance(error, http.HTTPError):
+        return error.response is not None and bool(error.response.status_code >= SERVER_FAULT)
+    broken = http.ConnectionError, http.Timeout, http.RetryError, http.ChunkedEncodingError
+    return isinstance(error, broken)
 
 
 def _is_busy(error: BaseException) -> bool:

