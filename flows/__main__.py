@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
+from uuid import UUID
 
 from tasks.errors import StageError, VerbatimError
+
+Number = TypeVar("Number", int, float)
 
 INTERRUPTED = 128 + signal.SIGINT
 SECONDS_TO_SAY_GOODBYE = 5.0
@@ -50,6 +56,54 @@ def profile(_arguments: argparse.Namespace) -> int:
     from flows import profile
 
     profile.profile()
+    return 0
+
+
+def up(_arguments: argparse.Namespace) -> int:
+    """Start the whole system on this machine: servers, store, workers, deployments."""
+    from flows.system import lifecycle
+
+    lifecycle.up()
+    return 0
+
+
+def down(_arguments: argparse.Namespace) -> int:
+    """Stop the system that `up` has started; all it knows stays."""
+    from flows.system import lifecycle
+
+    lifecycle.down()
+    return 0
+
+
+def prepare(_arguments: argparse.Namespace) -> int:
+    """Make bucket, work pools, deployments and automations on servers that run; `up` does so."""
+    from flows.system import prepare
+
+    _reach_server()
+    prepare.everything()
+    return 0
+
+
+def reconcile(arguments: argparse.Namespace) -> int:
+    """Close what dead flow runs left open, and have those run again that were preempted."""
+    from flows.reconcile import reconcile as settle
+
+    _reach_server()
+    state = settle(arguments.flow_run_id, return_state=True)
+    return 0 if state.is_completed() else 1
+
+
+def worker(arguments: argparse.Namespace) -> int:
+    """Work for a pool; stop when no run has come for long, so that a GPU machine is given back."""
+    from flows import worker
+
+    _reach_server()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Prefect's own worker has it
+    worker.work(
+        arguments.pool,
+        idle_timeout_minutes=arguments.idle_timeout_minutes,
+        limit=arguments.limit,
+    )
     return 0
 
 
@@ -99,9 +153,42 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--train", action="store_true", help="write it, and train and register with it"
     )
-    verb = verbs.add_parser("profile", help=profile.__doc__, description=profile.__doc__)
-    verb.set_defaults(run=profile)
+    for simple in (profile, up, down, prepare):
+        words = simple.__doc__
+        verb = verbs.add_parser(simple.__name__, help=words, description=words)
+        verb.set_defaults(run=simple)
+    verb = verbs.add_parser("reconcile", help=reconcile.__doc__, description=reconcile.__doc__)
+    verb.set_defaults(run=reconcile)
+    verb.add_argument(
+        "flow_run_id", metavar="ID", nargs="?", type=UUID, help="one flow run; default: all"
+    )
+    verb = verbs.add_parser("worker", help=worker.__doc__, description=worker.__doc__)
+    verb.set_defaults(run=worker)
+    verb.add_argument("--pool", required=True, metavar="NAME", help="the work pool, of any type")
+    verb.add_argument(
+        "--idle-timeout-minutes",
+        type=_above(0.0),
+        default=15.0,
+        metavar="MINUTES",
+        help="stop after so long without a run; fractions are fine (default: 15)",
+    )
+    verb.add_argument(
+        "--limit", type=_above(0), metavar="RUNS", help="most runs at a time (default: no limit)"
+    )
     return root
+
+
+def _above(least: Number) -> Callable[[str], Number]:
+    """Give what reads an option: a number of the same type as `least`, above it and finite."""
+
+    def read(text: str) -> Number:
+        number = type(least)(text)
+        if not least < number < math.inf:
+            raise argparse.ArgumentTypeError(f"must be above {least} (got {text})")
+        return number
+
+    read.__name__ = "number"  # what argparse calls it in its messages
+    return read
 
 
 def _let_set(verb: argparse.ArgumentParser) -> None:

@@ -10,15 +10,16 @@ from typing import Any
 
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
 from rich.console import Console
 from rich.table import Table
 
-from flows.graph import FAILED, Done
+from flows.graph import FAILED, Done, Outcome
 from tasks import files
-from tasks.store import Record, uri
+from tasks.store import Record, look, shown
 
 EVALUATED = Path("data/evaluate")
 VALIDATED = Path("data/validate")
@@ -33,6 +34,25 @@ SHOWN = (
     "f1",
 )
 PARTS = ("train", "val", "test")
+PICTURES = {
+    "calibration": "Mean score against observed rate",
+    "confusion": "Predicted against actual class of the test rows",
+    "history": "Loss by step of the training",
+    "importance": "Mean |contribution| of each feature, in log-odds",
+    "pr": "Precision and recall",
+    "roc": "ROC curve",
+    "scores": "Scores of each class",
+}
+"""What the figures of `evaluate` show, by name."""
+
+WORDS = {
+    Outcome.RAN: "ran",
+    Outcome.SENT: Outcome.SENT.value,
+    Outcome.FETCHED: "fetched",
+    Outcome.RESTORED: "cached",
+    Outcome.UNCHANGED: "cached",
+}
+"""What the terminal says of a stage, in the order in which they are counted."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +66,13 @@ class Row:
     @property
     def word(self) -> str:
         """What the terminal says of it."""
-        if self.done is None:
-            return "failed"
-        return "ran" if self.done.ran else "cached"
+        return "failed" if self.done is None else WORDS[self.done.outcome]
 
 
 def summary(rows: list[Row]) -> str:
     """Say in one line what a run did."""
     words = [row.word for row in rows]
-    kinds = [word for word in ("ran", "cached", "failed") if word in words]
+    kinds = [word for word in dict.fromkeys((*WORDS.values(), "failed")) if word in words]
     counts = [f"{words.count(word)} {word}" for word in kinds]
     return ", ".join(counts) or "nothing ran"
 
@@ -94,10 +112,14 @@ def publish(result: Result) -> None:
         create_table_artifact(table, key="validation", description="Expectations")
     if not result.evaluated:
         return
-    create_markdown_artifact(markdown(result), key="report")
+    create_markdown_artifact(markdown(result), key="report", description="Metrics and gate")
+    if (address := _address(result.record)) is not None:
+        create_link_artifact(address, key="mlflow", description="The MLflow run of this content")
     if any(row.stage == "evaluate" and row.word == "ran" for row in result.rows):
         for picture in sorted((EVALUATED / "figures").glob("*.png")):
-            create_image_artifact(_inline(picture), key=picture.stem)
+            create_image_artifact(
+                _inline(picture), key=picture.stem, description=PICTURES.get(picture.stem)
+            )
 
 
 def _inline(picture: Path) -> str:
@@ -123,10 +145,17 @@ def markdown(result: Result) -> str:
 def _link(record: Record | None) -> str:
     if record is None:
         return "none"
-    if not uri().startswith("http"):
-        return f"`{record.run_id}`, which `mlflow ui --backend-store-uri {uri()}` shows"
-    address = f"{uri()}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+    address = _address(record)
+    if address is None:
+        return f"`{record.run_id}`, which `{look()}` shows"
     return f"[{record.run_id}]({address})"
+
+
+def _address(record: Record | None) -> str | None:
+    """Give where a run is shown by a server of MLflow's."""
+    if record is None or not shown().startswith("http"):
+        return None
+    return f"{shown()}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -183,5 +212,5 @@ def show(result: Result) -> None:
     console.print(metrics)
     console.print("MLflow run     " + (result.record.run_id if result.record else "none"))
     console.print("model version  " + result.version)
-    console.print("next           mlflow ui --backend-store-uri " + uri())
+    console.print("next           " + look())
     console.print("               dvc metrics diff; dvc plots show; git commit -a")

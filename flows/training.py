@@ -9,86 +9,180 @@ after `dvc repro`; if the data itself was refused, everything stands as it did b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
-from prefect import State, flow, get_run_logger
+from prefect import State, flow, get_run_logger, runtime
 from prefect.states import Completed, Failed
 
-from flows import preflight, report
-from flows.graph import Done, Graph, Step
+from flows import elsewhere, preflight, report, workspace
+from flows.form import Overrides, settings
+from flows.graph import Done, Graph, Outcome, Step, pools
 from flows.live import Live
+from flows.placement import Placement
 from flows.progress import Progress
 from flows.report import Row
 from flows.walk import walk
-from tasks import lineage, tracking
-from tasks.errors import TemporaryError, VerbatimError
+from tasks import ingest, lineage, params, store, tracking
+from tasks.errors import ParamsError, TemporaryError, VerbatimError
 from tasks.store import Record
 
-
-def run_name() -> str:
-    """Name the run by what it will compute; by the flow alone if params.yaml is wrong."""
-    try:
-        values = preflight.check()
-        return _name(values, Graph().lineage())
-    except VerbatimError:
-        return "training"
+INGEST = "ingest"
 
 
-def _name(values: dict[str, Any], origin: lineage.Lineage) -> str:
-    return lineage.run_name(values["register"].intent, values["model"], origin)
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to compute."""
 
+    values: dict[str, Any]
+    graph: Graph
+    origin: lineage.Lineage
 
-@flow(name="training", flow_run_name=run_name, persist_result=False)
-def training(*, force: bool = False) -> State[Any]:
-    """Bring the model of this checkout up to date and register it.
+    @property
+    def name(self) -> str:
+        """The name of the run, by what it will compute."""
+        return lineage.run_name(self.values["register"].intent, self.values["model"], self.origin)
 
-    force  run every stage, even those whose result is known
-    """
-    try:
-        values = preflight.check()
-        graph = Graph()
-        origin = graph.lineage()
-    except VerbatimError as error:
-        return Failed(message=str(error))
-    register = values["register"]
-
-    def find() -> Record | None:
+    def record(self) -> Record | None:
+        """Look up what is recorded of this content."""
+        register = self.values["register"]
         return tracking.find(
-            origin.key,
+            self.origin.key,
             experiment=register.experiment,
             model_name=register.model_name,
             alias=register.stage,
         )
 
-    name, rows = _name(values, origin), list[Row]()
-    experiment = register.experiment
-    with Live(name, experiment=experiment, key=origin.key, log=get_run_logger()) as live:
-        bring = partial(_bring, graph, force=force, find=find, live=live)
-        failure = walk(graph, graph.steps, rows, bring)
+
+def settle(overrides: Overrides, *, latest: bool = False) -> Plan:
+    """Write what is overridden into params.yaml, and foresee the run.
+
+    latest  train on all events there are, and write down up to when that is
+
+    Raises ParamsError for wrong parameters, StageError if something that a stage reads is absent.
+    """
+    here = not (workspace.is_own() and any(map(elsewhere.is_there, pools())))
+    preflight.override(settings(overrides), here=here)
+    values, graph = preflight.check(here=here), Graph()
+    if latest:
+        for step in takewhile(lambda step: step.name != INGEST, graph.steps):
+            graph.bring_up_to_date(step, lambda _: None)
+        newest = ingest.latest(values[INGEST].source, values[INGEST].time_column)
+        preflight.override([f"{INGEST}.dataset_version='{newest}'"], here=here)
+        values, graph = preflight.check(here=here), Graph()
+    return Plan(values, graph, graph.lineage())
+
+
+def run_name() -> str:
+    """Name the run by what it will compute; by the flow alone if params.yaml is wrong."""
+    given = runtime.flow_run.parameters
+    overrides = Overrides.model_validate(given.get("overrides", {}))
+    try:
+        return settle(overrides, latest=given.get("latest", False)).name
+    except VerbatimError:
+        return "training"
+
+
+AS_IN_PARAMS, ANY_MACHINE = Overrides(), Placement()
+
+
+@flow(name="training", flow_run_name=run_name, persist_result=False)
+def training(
+    *,
+    overrides: Overrides = AS_IN_PARAMS,
+    placement: Placement = ANY_MACHINE,
+    latest: bool = False,
+    force: bool = False,
+) -> State[Any]:
+    """Bring the model up to date and register it.
+
+    overrides  parameters for this run; what is left empty is as in params.yaml
+    placement  the machine for the stage that goes to the pool with GPUs
+    latest     train on all events there are
+    force      run every stage, even those whose result is known
+    """
+    try:
+        plan = settle(overrides, latest=latest)
+        bring = _Bring(plan, placement, force=force)
+    except VerbatimError as error:
+        return Failed(message=str(error))
+    rows, experiment = list[Row](), plan.values["register"].experiment
+    with Live(plan.name, experiment=experiment, key=plan.origin.key, log=get_run_logger()) as live:
+        failure = walk(plan.graph, plan.graph.steps, rows, partial(bring, live))
     record = None
     with suppress(TemporaryError):  # a store out of reach, of which `register` has complained
-        record = find()
-    result = report.Result(name, register.model_name, rows, record)
+        record = plan.record()
+    result = report.Result(plan.name, plan.values["register"].model_name, rows, record)
     report.publish(result)
     report.show(result)
+    if workspace.is_own() and result.evaluated:
+        try:
+            _keep(plan.name, record)
+        except VerbatimError as error:
+            failure = f"{failure}\n{error}" if failure else str(error)
     return Failed(message=failure) if failure else Completed(message=report.summary(rows))
 
 
-def _bring(
-    graph: Graph, step: Step, *, force: bool, find: Callable[[], Record | None], live: Live
-) -> Done:
-    """Bring a stage up to date, and record the result again if the store has lost it."""
-    log = get_run_logger()
-    with live.during(step.name), Progress(step.name, log, also=live.line) as progress:
-        done = graph.bring_up_to_date(step, progress.line, force=force)
-        if step.name == lineage.LAST and not done.ran and not _complete(find()):
-            progress.line("the MLflow store does not hold this result: recording it again")
-            done = graph.bring_up_to_date(step, progress.line, force=True)
-        return done
+class _Bring:
+    """Brings the stages of one run up to date, each where it is to be computed.
+
+    Raises ParamsError if that is nowhere: a machine is asked for that no pool has.
+    """
+
+    def __init__(self, plan: Plan, placement: Placement, *, force: bool) -> None:
+        self._plan, self._placement, self._force = plan, placement, force
+        wanted = {step.pool for step in plan.graph.steps if step.pool is not None}
+        is_possible = workspace.is_own() and plan.graph.is_shared
+        self._pools = set(filter(elsewhere.is_there, wanted)) if is_possible else set()
+        for pool in self._pools:
+            elsewhere.check(pool, placement)
+        if placement != ANY_MACHINE and not self._pools:
+            raise ParamsError(
+                "placement: must be left empty where no stage goes to another pool (got "
+                f"{placement.model_dump(exclude_defaults=True)})"
+            )
+
+    def __call__(self, live: Live, step: Step) -> Done:
+        """Bring a stage up to date, and record the result again if the store has lost it."""
+        graph, log = self._plan.graph, get_run_logger()
+        with live.during(step.name), Progress(step.name, log, also=live.line) as progress:
+            sent = self._compute_elsewhere(step, progress)
+            done = graph.bring_up_to_date(step, progress.line, force=self._force and not sent)
+            if sent and done.outcome is not Outcome.RAN:
+                return replace(done, outcome=Outcome.SENT)
+            if step.name == lineage.LAST and not done.ran and not _complete(self._plan.record()):
+                progress.line("MLflow lacks this result, or its alias: recording it again")
+                done = graph.bring_up_to_date(step, progress.line, force=True)
+            return done
+
+    def _compute_elsewhere(self, step: Step, progress: Progress) -> bool:
+        """Have a stage computed on its pool, if it must be computed and there is that pool."""
+        plan, pool = self._plan, step.pool
+        if pool is None or pool not in self._pools:
+            return False
+        if not self._force and not plan.graph.lacks(step):
+            return False
+        progress.line(f"computed on {pool}-pool, in a run of its own, when a worker takes it")
+        text = params.FILE.read_text(encoding="utf-8")
+        origin = elsewhere.Origin(plan.name, workspace.commit(), plan.origin.key, text)
+        elsewhere.compute(step.name, pool, origin, self._placement, force=self._force)
+        return True
 
 
 def _complete(record: Record | None) -> bool:
     return record is not None and record.complete
+
+
+def _keep(name: str, record: Record | None) -> None:
+    """Save the run as an experiment, and let the MLflow run say where it comes from."""
+    commit = workspace.keep(name)
+    if record is None:
+        return
+    page = runtime.flow_run.ui_url
+    note = f"Prefect run: [{page}]({page})\n\nDVC experiment: `dvc exp apply {name}`"
+    tags = {"dvc_experiment_commit": commit, "prefect_run": page, "mlflow.note.content": note}
+    with suppress(TemporaryError), store.reachable():
+        tracking.rename(record.run_id, name, tags)

@@ -17,10 +17,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from prefect import State, flow, get_run_logger
+from prefect import State, flow, get_run_logger, runtime
 from prefect.states import Completed, Failed
 
-from flows import preflight
+from flows import preflight, workspace
+from flows.form import SweepOverrides, settings
 from flows.graph import Done, Graph, Step
 from flows.live import Log
 from flows.progress import Progress
@@ -45,28 +46,36 @@ INTENT = "hyperparameter-search"
 """Of the run that trains with what was found."""
 
 
+AS_IN_PARAMS = SweepOverrides()
+
+
 def run_name() -> str:
     """Name the run by what it will compute; by the flow alone if params.yaml is wrong."""
+    given = runtime.flow_run.parameters.get("overrides", {})
     try:
-        return _planned()[2].name
+        return _planned(SweepOverrides.model_validate(given))[2].name
     except VerbatimError:
         return "sweep"
 
 
-def _planned() -> tuple[dict[str, Any], Graph, Plan]:
+def _planned(overrides: SweepOverrides) -> tuple[dict[str, Any], Graph, Plan]:
+    preflight.override(settings(overrides))
     values, graph = preflight.check(needed=("sweep",)), Graph()
     return values, graph, plan(values, graph.lineage().causes)
 
 
 @flow(name="sweep", flow_run_name=run_name, persist_result=False)
-def sweep(*, apply: bool = False, train: bool = False) -> State[Any]:
+def sweep(
+    *, overrides: SweepOverrides = AS_IN_PARAMS, apply: bool = False, train: bool = False
+) -> State[Any]:
     """Search hyperparameters, and propose the best.
 
-    apply  write them into params.yaml
-    train  write them, and run the whole pipeline with them
+    overrides  parameters for this run; what is left empty is as in params.yaml
+    apply      write what was found into params.yaml
+    train      write it, and run the whole pipeline with it
     """
     try:
-        values, graph, planned = _planned()
+        values, graph, planned = _planned(overrides)
         if failure := _prepare(graph):
             return Failed(message=failure)
         pins = _pin(params.load().get("pins", ""))
@@ -78,6 +87,8 @@ def sweep(*, apply: bool = False, train: bool = False) -> State[Any]:
         is_pinned = values["register"].intent == INTENT  # by a command that was cut off
         if train and (proposed.is_better or is_pinned):
             return _train(planned.name, run_id)
+        if apply and workspace.is_own():
+            workspace.keep(planned.name)
     except VerbatimError as error:
         return Failed(message=str(error))
     return Completed(message=proposed.verdict)

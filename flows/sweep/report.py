@@ -117,7 +117,7 @@ class Report:
         yield f"verdict        {proposal.verdict}"
 
     def _next(self, *, applied: bool) -> Iterator[str]:
-        yield f"look           mlflow ui --backend-store-uri {store.uri()}"
+        yield f"look           {store.look()}"
         missing = self._plan.sweep.n_trials - len(self._search.done())
         if missing > 0:
             yield f"next           python -m flows sweep   # {missing} trials are missing"
