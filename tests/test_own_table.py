@@ -1,4 +1,4 @@
-"""The README's way from a table nobody has seen to a registered model, typed as it stands there."""
+"""The way of docs/own-table.md from a table nobody has seen to a registered model, as written."""
 
 import json
 import subprocess

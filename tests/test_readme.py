@@ -39,7 +39,7 @@ def test_packages_go_into_the_environment_of_the_checkout():
     command = ["make", "--dry-run", "--always-make", ".venv/dev"]
     plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     installs = [line for line in plan.splitlines() if " sync " in line]
-    assert len(installs) == 2
+    assert len(installs) == 3
     assert all("--python .venv/bin/python " in line for line in installs)
 
 
