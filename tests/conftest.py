@@ -27,13 +27,15 @@ PATIENCE_SECONDS = 120
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, and whose neighbours 10,000 above exist."""
+    """Ports that are free now, and whose neighbours 10,000 above are, too."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         while len(ports) < count:
-            listener = held.enter_context(socket.socket())
+            listener, above = (held.enter_context(socket.socket()) for _ in range(2))
             listener.bind(("127.0.0.1", 0))
-            if (port := listener.getsockname()[1]) < 55_000:
+            port = listener.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                above.bind(("127.0.0.1", port + 10_000))
                 ports.append(port)
     return ports
 
@@ -84,6 +86,9 @@ def serving_s3(
             f"-master.port={master}",
             f"-volume.port={volume}",
             f"-filer.port={filer}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
             "-webdav=false",
             "-admin.ui=false",
             f"-s3.config={folder / 's3.json'}",

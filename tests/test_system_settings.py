@@ -137,6 +137,6 @@ def test_servers_do_not_share_ports_not_even_those_that_the_store_takes_besides(
 
 def test_a_database_of_another_kind_is_refused_without_its_password(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "mysql://u:hidden@db/x")
-    with pytest.raises(ParamsError, match="DATABASE_URL: .* must be postgresql") as caught:
+    with pytest.raises(ParamsError, match=r"DATABASE_URL: .* must be postgresql") as caught:
         System.load()
     assert "hidden" not in str(caught.value)
