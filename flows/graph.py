@@ -26,7 +26,7 @@ from dvc.stage.run import prepare_kwargs
 
 from flows import process
 from flows.share import Remote, is_locked
-from tasks import files, lineage
+from tasks import lineage
 from tasks.errors import ParamsError, StageError, VerbatimError
 
 LOCK = Path("dvc.lock")
@@ -74,12 +74,6 @@ class Done:
     def ran(self) -> bool:
         """Whether the stage's command ran."""
         return self.outcome in {Outcome.RAN, Outcome.SENT}
-
-
-def pools(graph: Path = Path("dvc.yaml")) -> set[str]:
-    """Name the pools that stages are meant for."""
-    stages = files.read_yaml(graph)["stages"].values()
-    return {stage["meta"]["pool"] for stage in stages if "pool" in stage.get("meta", {})}
 
 
 class Graph:

@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 
 from flows import elsewhere, preflight, report, workspace
 from flows.form import Overrides, settings
-from flows.graph import Done, Graph, Outcome, Step, pools
+from flows.graph import Done, Graph, Outcome, Step
 from flows.live import Live
 from flows.placement import Placement
 from flows.progress import Progress
@@ -35,11 +35,15 @@ INGEST = "ingest"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to compute."""
+    """What a run is about to compute.
+
+    pools  to which it can send the stages that are meant for them
+    """
 
     values: dict[str, Any]
     graph: Graph
     origin: lineage.Lineage
+    pools: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -64,16 +68,26 @@ def settle(overrides: Overrides, *, latest: bool = False) -> Plan:
 
     Raises ParamsError for wrong parameters, StageError if something that a stage reads is absent.
     """
-    here = not (workspace.is_own() and any(map(elsewhere.is_there, pools())))
-    preflight.override(settings(overrides), here=here)
-    values, graph = preflight.check(here=here), Graph()
+    preflight.override(settings(overrides), here=False)
+    values, graph = preflight.check(here=False), Graph()
+    pools = _pools(graph)
+    if not pools:
+        preflight.check()
     if latest:
         for step in takewhile(lambda step: step.name != INGEST, graph.steps):
             graph.bring_up_to_date(step, lambda _: None)
         newest = ingest.latest(values[INGEST].source, values[INGEST].time_column)
-        preflight.override([f"{INGEST}.dataset_version='{newest}'"], here=here)
-        values, graph = preflight.check(here=here), Graph()
-    return Plan(values, graph, graph.lineage())
+        preflight.override([f"{INGEST}.dataset_version='{newest}'"], here=False)
+        values, graph = preflight.check(here=False), Graph()
+    return Plan(values, graph, graph.lineage(), pools)
+
+
+def _pools(graph: Graph) -> frozenset[str]:
+    """Find the pools to which stages can be sent: from a clone, and with a remote to share by."""
+    if not (workspace.is_own() and graph.is_shared):
+        return frozenset()
+    wanted = {step.pool for step in graph.steps if step.pool is not None}
+    return frozenset(filter(elsewhere.is_there, wanted))
 
 
 def run_name() -> str:
@@ -134,12 +148,9 @@ class _Bring:
 
     def __init__(self, plan: Plan, placement: Placement, *, force: bool) -> None:
         self._plan, self._placement, self._force = plan, placement, force
-        wanted = {step.pool for step in plan.graph.steps if step.pool is not None}
-        is_possible = workspace.is_own() and plan.graph.is_shared
-        self._pools = set(filter(elsewhere.is_there, wanted)) if is_possible else set()
-        for pool in self._pools:
+        for pool in plan.pools:
             elsewhere.check(pool, placement)
-        if placement != ANY_MACHINE and not self._pools:
+        if placement != ANY_MACHINE and not plan.pools:
             raise ParamsError(
                 "placement: must be left empty where no stage goes to another pool (got "
                 f"{placement.model_dump(exclude_defaults=True)})"
@@ -161,7 +172,7 @@ class _Bring:
     def _compute_elsewhere(self, step: Step, progress: Progress) -> bool:
         """Have a stage computed on its pool, if it must be computed and there is that pool."""
         plan, pool = self._plan, step.pool
-        if pool is None or pool not in self._pools:
+        if pool is None or pool not in plan.pools:
             return False
         if not self._force and not plan.graph.lacks(step):
             return False

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from systems import Up, command, started
@@ -211,6 +212,18 @@ def test_a_server_that_is_killed_is_started_again_and_no_run_is_lost(system: Up,
     run = system.wait(flow_run_id)
     assert run["state_type"] == "COMPLETED", run["state"]
     assert tags(system, run["name"])
+
+
+def test_a_killed_supervisor_is_no_obstacle_and_two_who_start_take_turns(system: Up):
+    supervisor = system.checkout / ".verbatim/system/supervisord.pid"
+    psutil.Process(int(supervisor.read_text())).kill()
+    words = ["python", "-m", "flows", "up"]
+    place = {"cwd": system.checkout, "env": system.environment}
+    both = [subprocess.Popen(words, **place, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [each.wait() for each in both] == [0, 0]
+    names = [" ".join(each.cmdline()) for each in system.processes()]
+    assert len([name for name in names if "supervisord" in name]) == 1
+    assert system.api("flow_runs/count", {}) >= 0
 
 
 def test_stopped_in_a_run_it_leaves_no_process_and_goes_on_with_all_it_knew(system: Up):

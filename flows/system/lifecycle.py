@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.system import environment, prepare
@@ -24,20 +27,20 @@ def up() -> None:
         raise StageError(f"make up: must be typed in the repository's root (got {Path.cwd()})")
     system = System.load()
     system.check()
-    programs = Programs(system)
-    if programs.is_running():
-        programs.compare()
-    else:
-        _refuse_taken(system)
-    environment.write(system)
-    os.environ.update(programs.environment)  # before Prefect, or DVC, is imported
-    if system.database_url is not None:
-        prepare.databases(system.database_url.get_secret_value(), ["prefect", "mlflow", "optuna"])
-    programs.launch()
-    programs.wait()
-    prepare.everything()
-    programs.start(*WORKERS)
-    prepare.reconcile_soon()
+    system.root.mkdir(parents=True, exist_ok=True)
+    with _alone(system):
+        programs = Programs(system)
+        _make_way(programs, system)
+        environment.write(system)
+        os.environ.update(programs.environment)  # before Prefect, or DVC, is imported
+        if system.database_url is not None:
+            url = system.database_url.get_secret_value()
+            prepare.databases(url, ["prefect", "mlflow", "optuna"])
+        programs.launch()
+        programs.wait()
+        prepare.everything()
+        programs.start(*WORKERS)
+        prepare.reconcile_soon()
     print(greeting(system))
 
 
@@ -45,7 +48,25 @@ def down() -> None:
     """Stop all that `up` has started."""
     system = System.load()
     if system.root.exists():
-        Programs(system).shut_down()
+        with _alone(system):
+            Programs(system).shut_down()
+
+
+@contextmanager
+def _alone(system: System) -> Iterator[None]:
+    """Wait until nobody else starts or stops this system."""
+    with (system.root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make_way(programs: Programs, system: System) -> None:
+    """See that nothing stands in the way: other settings, a dead supervisor's rest, strangers."""
+    if programs.is_running():
+        programs.compare()
+        return
+    programs.shut_down()
+    _refuse_taken(system)
 
 
 def greeting(system: System) -> str:

@@ -44,7 +44,8 @@ class Programs:
 
     def compare(self) -> None:
         """Raise StageError if what runs was started with other settings."""
-        if self._launched.read_text(encoding="utf-8") != self._fingerprint():
+        file = self._launched
+        if not file.exists() or file.read_text(encoding="utf-8") != self._fingerprint():
             raise StageError(
                 "make up: must be given the settings that the system runs with (got others)\n"
                 "next: make down, and make up again"
@@ -56,7 +57,11 @@ class Programs:
             self.start(*SERVERS)
             return
         command = ["supervisord", "--configuration", str(CONFIGURATION)]
-        subprocess.run(command, env=self.environment, check=True, capture_output=True)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise StageError(f"{CONFIGURATION}: supervisor must start (got {done.stderr.strip()})")
         self._launched.write_text(self._fingerprint(), encoding="utf-8")
 
     def start(self, *names: str) -> None:
@@ -88,7 +93,10 @@ class Programs:
             time.sleep(0.2)
 
     def shut_down(self) -> None:
-        """Stop all programs and supervisor; what does not end by itself is killed."""
+        """Stop all programs and supervisor; what does not end by itself is killed.
+
+        So is what a supervisor has left that was killed.
+        """
         supervisor, left = self._supervisor(), list[psutil.Process]()
         if supervisor is not None:
             self._control("shutdown")
