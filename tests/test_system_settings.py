@@ -7,7 +7,7 @@ import pytest
 
 from flows.system import environment
 from flows.system.settings import System
-from tasks.errors import ParamsError
+from tasks.errors import ParamsError, StageError
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,18 @@ def test_keys_are_drawn_once_and_are_the_owners_alone():
     assert environment.keys(system) == first
     for name in ("keys.json", "store.json", "environment", "mlflow-users.ini"):
         assert (system.root / name).stat().st_mode & 0o777 == 0o600, name
+
+
+def test_damaged_keys_are_told_and_new_ones_can_be_drawn():
+    system = System.load()
+    environment.write(system)
+    file = system.root / "keys.json"
+    file.write_text(file.read_text()[:20])
+    with pytest.raises(StageError, match=r"keys\.json: must be JSON .*\nnext: bring it back"):
+        environment.write(system)
+    file.unlink()
+    environment.write(system)
+    assert not list(system.root.glob("*.tmp"))
 
 
 def test_secrets_are_not_remembered_where_addresses_are(monkeypatch):

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from flows.system.settings import HEARTBEAT_SECONDS, System
 from tasks import devices, store
+from tasks.errors import StageError
 
 BUCKET = "verbatim"
 OURS = ("AWS_", "DATABASE_URL", "DVC_", "MLFLOW_", "OPTUNA_", "PREFECT_", "VERBATIM_")
@@ -40,14 +41,23 @@ EXPORTED = (
 
 
 def keys(system: System) -> dict[str, str]:
-    """Give the keys of this system, drawn when it is started for the first time."""
+    """Give the keys of this system, drawn when it is started for the first time.
+
+    Raises StageError if their file is damaged.
+    """
     file = system.root / "keys.json"
     if not file.exists():
         drawn = {name: secrets.token_urlsafe(24) for name in ("access", "secret", "session")}
         # Below the folder, its path might be longer than a socket's may be.
         drawn["socket"] = f"{gettempdir()}/verbatim-{secrets.token_hex(8)}.sock"
         write_private(file, json.dumps(drawn))
-    found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StageError(
+            f"{file}: must be JSON with the keys of the system (got {error})\n"
+            "next: bring it back, or remove it, and others are drawn"
+        ) from error
     return found
 
 
@@ -172,7 +182,9 @@ def _mlflow_users(system: System) -> str:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that its owner alone can read, from its first byte on."""
+    """Write a file that its owner alone can read, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+    partial = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
         opened.write(text)
+    partial.replace(file)
