@@ -221,6 +221,8 @@ def test_a_killed_supervisor_is_no_obstacle_and_two_who_start_take_turns(system:
     place = {"cwd": system.checkout, "env": system.environment}
     both = [subprocess.Popen(words, **place, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [each.wait() for each in both] == [0, 0]
+    supervisor.unlink()  # as if a full disk had kept it from being written
+    command(system.checkout, system.environment, "up")
     names = [" ".join(each.cmdline()) for each in system.processes()]
     assert len([name for name in names if "supervisord" in name]) == 1
     assert system.api("flow_runs/count", {}) >= 0

@@ -108,11 +108,15 @@ class Programs:
 
     def _left(self) -> Iterator[psutil.Process]:
         """Find what supervisor or its programs have started, also by parents that were killed."""
-        address = f"unix://{self.environment['VERBATIM_SOCKET']}"
-        for process in psutil.process_iter():
+        return _having("SUPERVISOR_SERVER_URL", f"unix://{self.environment['VERBATIM_SOCKET']}")
+
+    def _supervisor(self) -> psutil.Process | None:
+        """Find supervisor by its environment: on a full disk it has written no file of its id."""
+        for process in _having("VERBATIM_SOCKET", self.environment["VERBATIM_SOCKET"]):
             with suppress(psutil.Error):
-                if process.environ().get("SUPERVISOR_SERVER_URL") == address:
-                    yield process
+                if "supervisord" in (Path(word).name for word in process.cmdline()):
+                    return process
+        return None
 
     def _state(self, name: str) -> str:
         words = self._control("status", name).split()
@@ -125,20 +129,20 @@ class Programs:
             "\n".join([*said, "next: read it to the end; `make down` stops the rest"])
         )
 
-    def _supervisor(self) -> psutil.Process | None:
-        file = self._system.root / "supervisord.pid"
-        try:
-            process = psutil.Process(int(file.read_text(encoding="utf-8")))
-            return process if "supervisord" in " ".join(process.cmdline()) else None
-        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            return None
-
     def _control(self, *words: str) -> str:
         command = ["supervisorctl", "--configuration", str(CONFIGURATION), *words]
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=False
         )
         return done.stdout
+
+
+def _having(name: str, value: str) -> Iterator[psutil.Process]:
+    """Find the processes with a variable of this value."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value:
+                yield process
 
 
 def _answers(place: str) -> bool:
