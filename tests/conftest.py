@@ -1,8 +1,10 @@
 """Real servers for the tests, each on a free port of the loopback interface."""
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from checkouts import ROOT, copy_checkout  # noqa: F401 - for those who look here
+from checkouts import ROOT, copy_checkout
 from dying import graveyard, place  # noqa: F401 - fixtures
 from left_behind import here, recorded  # noqa: F401 - fixtures
 from sweeps import prepared, searching  # noqa: F401 - fixtures
@@ -27,17 +29,25 @@ PATIENCE_SECONDS = 120
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, and whose neighbours 10,000 above are, too."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(ports) < count:
-            listener, above = (held.enter_context(socket.socket()) for _ in range(2))
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                above.bind(("127.0.0.1", port + 10_000))
-                ports.append(port)
-    return ports
+    """Ports that are free now, with the three above each, and what lies 10,000 above them.
+
+    They lie below those that the system gives to outgoing connections, and each worker of the
+    tests draws from its own, so that nobody takes one before its server does.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    lowest = 10_000 + worker % 4 * 3_000
+    starts = random.sample(range(lowest, lowest + 3_000, 4), k=750)
+    return list(itertools.islice(filter(_is_free, starts), count))
+
+
+def _is_free(start: int) -> bool:
+    for port in (*range(start, start + 4), *range(start + 10_000, start + 10_004)):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -190,9 +200,13 @@ def prefect(
     (port,) = free_ports(1)
     home = tmp_path_factory.mktemp("prefect")
     found = {**environment, "PREFECT_HOME": str(home)}
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    served = {"PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
     process = subprocess.Popen(
-        command, env=found, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "flows.system.server"],
+        env={**found, **served, "PYTHONPATH": str(ROOT)},
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     url = f"http://127.0.0.1:{port}/api"
     try:

@@ -9,7 +9,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -31,20 +33,10 @@ class Up:
         return self.environment["PREFECT_API_URL"].removesuffix("/api")
 
     def api(self, path: str, body: object = None) -> dict | list:
-        request = urllib.request.Request(
-            f"{self.environment['PREFECT_API_URL']}/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        for _ in polling():
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code != 503:  # a busy SQLite; Prefect's own clients try again, too
-                    raise
-        pytest.fail(f"{path}: 503 for {PATIENCE_SECONDS} s")
+        status, answer = ask(f"{self.environment['PREFECT_API_URL']}/{path}", body)
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise OSError(f"{path}: {status}: {answer}")
+        return answer
 
     def trigger(self, deployment: str, **parameters: object) -> str:
         """Start a run as the form does, and give its id."""
@@ -99,6 +91,18 @@ class Up:
         return psutil.Process(int(said))
 
 
+def ask(url: str, body: object = None) -> tuple[int, Any]:
+    """Ask Prefect's server: the status and what it says."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.load(refusal)
+
+
 def polling() -> Iterator[None]:
     """Go round until patience ends; the test then fails on what it waited for."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -113,21 +117,13 @@ def started(folder: Path, environment: dict[str, str], **settings: str) -> Itera
     from conftest import free_ports
 
     checkout = copy_checkout(folder / "checkout")
-    ports = dict(zip(("PREFECT_PORT", "MLFLOW_PORT", "S3_PORT"), spaced(free_ports), strict=True))
+    ports = dict(zip(("PREFECT_PORT", "MLFLOW_PORT", "S3_PORT"), free_ports(3), strict=True))
     given = {**environment, **settings, **{f"VERBATIM_{k}": str(v) for k, v in ports.items()}}
     try:
         command(checkout, given, "up")
         yield Up(checkout, {**given, **exported(checkout)})
     finally:
         command(checkout, given, "down")
-
-
-def spaced(free_ports) -> list[int]:
-    """Find ports for the servers, and three more above the store's."""
-    while True:
-        found = free_ports(3)
-        if all(abs(a - b) > 4 for a in found for b in found if a != b):
-            return found
 
 
 def command(checkout: Path, environment: dict[str, str], verb: str) -> str:

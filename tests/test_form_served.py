@@ -1,9 +1,6 @@
 """The form as a real Prefect server takes it: what it refuses, and what a run is given."""
 
 import asyncio
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +8,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import PrefectClient
 from prefect.utilities.callables import parameter_schema
+from systems import ask
 
 from flows.form import Overrides, SweepOverrides, settings
 
@@ -44,17 +42,7 @@ def submit(prefect: dict[str, str]) -> Submit:
 
     url = f"{address}/deployments/{asyncio.run(deploy())}/create_flow_run"
 
-    def post(overrides: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        body = json.dumps({"parameters": {"overrides": overrides}}).encode()
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, json.load(refusal)
-
-    return post
+    return lambda overrides: ask(url, {"parameters": {"overrides": overrides}})
 
 
 @pytest.mark.parametrize(

@@ -121,5 +121,6 @@ def test_a_killed_store_or_server_leaves_no_version_and_the_next_try_completes(
             assert record.complete
             kept = bucket(s3).find(f"{s3.bucket}/mlflow/{record.experiment_id}/{record.run_id}")
             assert any(name.endswith("/artifacts/model_card.md") for name in kept)
+            monkeypatch.setattr(sys, "path", sys.path)  # MLflow puts the model's code first
             served = tracking.connect().pyfunc.load_model("models:/churn-predictor@staging")
             assert served is not None
