@@ -6,30 +6,20 @@ that is at work elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from flows.sweep.storage import connect
+from flows.sweep.storage import connect, finish
 from tasks import tracking
 
 DRIVER = "driver"
 """Attribute of a trial: which process drives it, and when it last said so."""
 
 KILLED = "the process that drove it was killed"
-
-
-def note(storage: BaseStorage, trial: Trial | FrozenTrial, attrs: Mapping[str, Any]) -> None:
-    """Write attributes of a trial, unless another driver has taken it for lost."""
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        for name, value in attrs.items():
-            storage.set_trial_user_attr(trial._trial_id, name, value)  # noqa: SLF001
 
 
 def lose(
@@ -46,8 +36,8 @@ def lose(
     attrs: dict[str, Any] = {"reason": reason, "lost": True}
     if kind is not None:
         attrs[kind] = trial.user_attrs.get(kind, 0) + 1
-    note(study._storage, trial, attrs)  # noqa: SLF001
-    return study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    finish(study._storage, trial, TrialState.FAIL, attrs=attrs)  # noqa: SLF001
+    return study._storage.get_trial(trial._trial_id)  # noqa: SLF001
 
 
 def lose_left(url: str) -> list[tuple[str, int]]:

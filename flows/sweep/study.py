@@ -25,7 +25,7 @@ from flows.sweep.choosing import Grid, drawn, pruner, sampler
 from flows.sweep.losing import DRIVER, KILLED
 from flows.sweep.plan import Plan
 from flows.sweep.space import contains, distributions
-from flows.sweep.storage import connect
+from flows.sweep.storage import connect, finish
 from tasks import seeds, tracking
 from tasks.trials import Outcome
 
@@ -178,9 +178,9 @@ class Search:
             user_attrs=attrs,
         )
 
-    def _seen(self, trial_id: int) -> FrozenTrial:
-        """Look a trial up, together with all others that have changed."""
-        return next(each for each in self.trials() if each._trial_id == trial_id)  # noqa: SLF001
+    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
+        """Look a trial up as it has become, together with all others that have changed."""
+        return next(each for each in self.trials() if each.number == trial.number)
 
     def _sign_of_life(self) -> dict[str, Any]:
         signed = tracking.recorder()
@@ -190,21 +190,25 @@ class Search:
         """Tell drivers on other machines that these trials are at work, once in a while."""
         if time.monotonic() - self._seen_at > SECONDS_BETWEEN_SIGNS:
             for trial in running:
-                self._note(trial, {DRIVER: self._sign_of_life()})
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                    sign = self._sign_of_life()
+                    self._storage.set_trial_user_attr(trial._trial_id, DRIVER, sign)  # noqa: SLF001
             self._seen_at = time.monotonic()
 
     def tell(self, trial: FrozenTrial, outcome: Outcome, metric: str) -> FrozenTrial:
         """Take what a trial came to."""
         names = ("steps", "curve", "metrics", "seconds")
         told = {name: getattr(outcome, name) for name in names} | {"words": outcome.words(metric)}
-        self._note(trial, {OUTCOME: told})  # at once: each attribute costs a transaction
         state = TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
-        return self._tell(trial, state, outcome.value(metric))
+        value = outcome.value(metric)
+        kept = None if math.isnan(value) else value
+        finish(self._storage, trial, state, value=kept, attrs={OUTCOME: told})
+        return self._seen(trial)
 
     def fail(self, trial: FrozenTrial, reason: str) -> FrozenTrial:
         """Take that a trial cannot be computed: its own parameters' fault."""
-        self._note(trial, {"reason": reason})
-        return self._tell(trial, TrialState.FAIL)
+        finish(self._storage, trial, TrialState.FAIL, attrs={"reason": reason})
+        return self._seen(trial)
 
     def lose(
         self,
@@ -218,18 +222,6 @@ class Search:
         kind  whether its worker or its driver died, which may be its fault after all
         """
         return losing.lose(self.study, trial, reason, kind=kind)
-
-    def _note(self, trial: FrozenTrial, attrs: Mapping[str, Any]) -> None:
-        """Write attributes of a trial, unless another driver has taken it for lost."""
-        losing.note(self._storage, trial, attrs)
-
-    def _tell(
-        self, trial: FrozenTrial, state: TrialState, value: float | None = None
-    ) -> FrozenTrial:
-        values = None if value is None or math.isnan(value) else [value]
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._storage.set_trial_state_values(trial._trial_id, state, values)  # noqa: SLF001
-        return self._seen(trial._trial_id)  # noqa: SLF001
 
 
 def named(number: int) -> str:
