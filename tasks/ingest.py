@@ -7,7 +7,6 @@ Events at or after the date are left out, so a store that has grown since gives 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from tasks import command, files, lake
+from tasks import command, events, files, lake
 from tasks.errors import ParamsError
 from tasks.lake import SourceFile, refusal
 from tasks.params import Section
@@ -44,38 +43,13 @@ class Ingest(Section):
     )
 
 
-def before(rows: pl.DataFrame, version: date, time_column: str | None) -> pl.DataFrame:
-    """Keep the events before `version`; one without a time is kept, for `validate` to judge."""
-    if time_column is None:
-        return rows
-    return rows.filter((days(rows[time_column]) < version).fill_null(True))
-
-
-def days(time: pl.Series) -> pl.Series:
-    """Give the day of each event; a CSV file without any time has strings there, all null."""
-    return time.dt.date() if time.dtype.is_temporal() else time.cast(pl.Date)
-
-
-def snapshot(parts: list[SourceFile], time_column: str | None) -> pl.DataFrame:
-    """Join the files into one table, sorted by time, then by every other column."""
-    rows = pl.concat([part.rows for part in parts])
-    first = [time_column] if time_column else []
-    return rows.sort([*first, *(name for name in rows.columns if name not in first)])
-
-
-def newest(parts: list[SourceFile], time_column: str) -> date | None:
-    """Find the day of the last event; None if no event has a time."""
-    lasts = (days(part.rows[time_column]).max() for part in parts)
-    return max((day for day in lasts if isinstance(day, date)), default=None)
-
-
 def check_arrived(known: list[SourceFile], ingest: Ingest) -> None:
     """Raise DataValidationError if there is no row, or events asked for have not arrived."""
     if ingest.time_column is None:
         if not known:
             raise refusal([f"{ingest.source}: must hold rows (got none)"], "deliver data first")
         return
-    last = newest(known, ingest.time_column)
+    last = events.newest(known, ingest.time_column)
     if last is None or (ingest.dataset_version - last).days > ingest.max_silence_days:
         fault = (
             "params.yaml: ingest.dataset_version: must be at most ingest.max_silence_days "
@@ -110,7 +84,7 @@ def latest(source: str, time_column: str | None) -> date:
             "params.yaml: ingest.time_column: must be set for `latest`, which is the day after the "
             "newest event (got null)\nnext: set it, or give a date"
         )
-    last = newest(lake.read(source, time_column), time_column)
+    last = events.newest(lake.read(source, time_column), time_column)
     if last is None:
         raise refusal([f"{source}: must hold events (got none with a time)"], "deliver data first")
     return last + timedelta(days=1)
@@ -120,11 +94,9 @@ def run(source: str, ingest_folder: Path, *, ingest: Ingest) -> None:
     """Write `snapshot.parquet` and `manifest.json`."""
     version, time_column = ingest.dataset_version, ingest.time_column
     parts = lake.read(source, time_column)
-    seen = [replace(part, rows=before(part.rows, version, time_column)) for part in parts]
-    known = [part for part in seen if not part.rows.is_empty()]
+    known = events.known(parts, version, time_column)
     check_arrived(known, ingest)
-    known = lake.unified(known)  # later events must not change the types of earlier ones
-    rows = snapshot(known, time_column)
+    rows = events.snapshot(known, time_column)
     files.write_parquet(ingest_folder / "snapshot.parquet", rows)
     files.write_json(ingest_folder / "manifest.json", manifest(rows, known, ingest))
     later = sum(part.rows.height for part in parts) - rows.height

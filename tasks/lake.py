@@ -82,7 +82,7 @@ def _list(source: str) -> tuple[dict[str, dict[str, Any]], fsspec.AbstractFileSy
         file_system, root = fsspec.core.url_to_fs(source)
         entries = file_system.find(root, detail=True)
     except Exception as error:  # botocore, fsspec and the operating system each have their own
-        raise _unreachable(source, error) from error
+        raise unreachable(source, error) from error
     if not entries:
         raise refusal(
             [f"{source}: must exist and hold files (got nothing there)"],
@@ -106,12 +106,15 @@ def _fetch(file_system: fsspec.AbstractFileSystem, name: str, address: str) -> b
     try:
         data: bytes = file_system.cat_file(name)
     except Exception as error:
-        raise _unreachable(address, error) from error
+        raise unreachable(address, error) from error
     return data
 
 
-def _unreachable(address: str, error: Exception) -> StageError:
-    """Tell what a person must mend from what may be back when tried again."""
+def unreachable(address: str, error: Exception, key: str = "ingest.source") -> StageError:
+    """Tell what a person must mend from what may be back when tried again.
+
+    key  of the address in params.yaml
+    """
     from botocore import exceptions as botocore  # type: ignore[import-untyped]
 
     refused = (
@@ -122,7 +125,7 @@ def _unreachable(address: str, error: Exception) -> StageError:
     what = f"{address}: must be reachable (got {type(error).__name__}: {error})\nnext: "
     if isinstance(error, refused):
         return StageError(
-            f"{what}check ingest.source in params.yaml and the credentials in the environment "
+            f"{what}check {key} in params.yaml and the credentials in the environment "
             "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
         )
     return TemporaryError(f"{what}try again; if it stays away, check AWS_ENDPOINT_URL")

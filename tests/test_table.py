@@ -341,3 +341,59 @@ def test_no_feature_tells_the_target(derived: dict, ignored: list, told: str):
         assert f"no feature may tell the target sick (got {told})" in errors[0]
     else:
         assert errors == []
+
+
+def features(rows: pl.DataFrame, **section: object) -> pl.DataFrame:
+    recipe = Table.model_validate({"recipe": "table", "parts": STRATIFIED, **section})
+    return recipe.features(rows, VERSION)
+
+
+DERIVED = {"size": "pages * 2 + 1", "far": "town <> 'Oslo'"}
+
+
+@pytest.mark.parametrize("given", [[], ["bought"]])
+def test_rows_to_be_scored_are_described_as_those_learned_from(given: list[str]) -> None:
+    rows = visits()
+    learned = whole(split(rows, columns=COLUMNS, derived=DERIVED)).drop("bought")
+    shuffled = rows.drop({"bought"} - set(given)).sample(fraction=1.0, shuffle=True, seed=3)
+    assert features(shuffled, columns=COLUMNS, derived=DERIVED).equals(learned)
+
+
+def test_rows_to_be_scored_may_have_any_target() -> None:
+    rows = visits().with_columns(bought=pl.lit("who knows"))
+    assert features(rows, columns=COLUMNS).equals(features(visits(), columns=COLUMNS))
+
+
+def test_rows_to_be_scored_may_lack_what_the_target_is_made_of_and_what_is_made_of_it() -> None:
+    columns = {**COLUMNS, "target": "long", "positive": True}
+    columns["ignored"] = ["seen_at", "bought", "minutes", "twice"]
+    derived = {"long": "minutes > 1", "twice": "long OR minutes > 2", **DERIVED}
+    recipe = Table.model_validate(
+        {"recipe": "table", "parts": STRATIFIED, "columns": columns, "derived": derived}
+    )
+    assert recipe.outcome == {"long", "minutes", "twice"}
+    rows = visits().drop("minutes", "seen_at")
+    made = recipe.features(rows, VERSION)
+    assert made.columns == ["id", "pages", "member", "size", "far", "town"]
+    assert len(made) == len(rows)
+
+
+def test_whoever_is_scored_has_a_key_of_their_own() -> None:
+    rows = visits().with_columns(id=pl.when(pl.col("id") > 1).then("id").otherwise(5))
+    with pytest.raises(DataValidationError, match=r"key id: must identify one row \(got 1 keys"):
+        features(rows, columns=COLUMNS)
+    rows = visits().with_columns(id=pl.when(pl.col("id") > 0).then("id"))
+    with pytest.raises(DataValidationError, match=r"column id: must hold no null \(got 1\)"):
+        features(rows, columns=COLUMNS)
+
+
+def test_a_feature_that_is_gone_is_named() -> None:
+    with pytest.raises(ParamsError, match=r"featurize\.derived\.size: must be SQL over columns"):
+        features(visits().drop("pages"), columns=COLUMNS, derived=DERIVED)
+
+
+def test_numbered_rows_are_nobodys() -> None:
+    section = {"recipe": "table", "parts": STRATIFIED, "columns": {**COLUMNS, "key": []}}
+    recipe = Table.model_validate(section)
+    assert recipe.entities == ()
+    assert recipe.features(visits(), VERSION)["row"].to_list() == list(range(60))

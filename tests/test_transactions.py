@@ -244,3 +244,15 @@ def test_an_entity_that_bears_the_name_of_a_feature(name: str) -> None:
     with pytest.raises(ValidationError, match=f"entity must not bear the name .*got {name}"):
         Transactions.model_validate(SECTION | {"entity": name})
     Transactions.model_validate(SECTION | {"entity": f"{name}_of"})
+
+
+def test_a_customer_is_told_apart_by_the_entity() -> None:
+    assert WEEKLY.entities == ("who",)
+    assert WEEKLY.outcome == frozenset()
+
+
+@given(rows=PURCHASES)
+def test_whoever_is_scored_is_described_as_the_examples_were(rows: list[Purchase]) -> None:
+    test = split(log(*rows)).parts["test"]
+    (cutoff,) = WEEKLY.cutoffs(VERSION)["test"]
+    assert_frame_equal(WEEKLY.features(log(*rows), cutoff), test.drop("churned"))

@@ -1,7 +1,11 @@
 """The recipes: one module for each shape of data, whose params section *is* the recipe.
 
-A new one is a module with a section that has a literal `recipe` and a method
-`split(rows, *, dataset_version, seed) -> Split`, and one name more in `Recipe`.
+A new one is one name more in `Recipe`, and a module with a section that has a literal `recipe` and
+
+    split(rows, *, dataset_version, seed) -> Split   the examples to learn from
+    features(rows, cutoff) -> DataFrame              everybody known before a day: keys, features
+    entities, outcome                                the columns that tell them apart, and those
+                                                     that rows to be scored may lack
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ are no examples: they are left out, and counted in the rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -65,17 +65,27 @@ class Table(Section):
             )
         return self
 
-    def _told(self) -> list[str]:
-        """Name the features through which the target could be read."""
-        columns = self.columns
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The columns that say of whom a row of features tells; none if rows are numbered."""
+        return self.columns.key
+
+    @property
+    def outcome(self) -> frozenset[str]:
+        """The target, what it is made of, and what is made of these; no feature is among them."""
         made_of = {name: roots(expression) for name, expression in self.derived.items()}
-        telling = {columns.target}
+        telling = {self.columns.target}
         for name in reversed(self.derived):  # what the target is made of stands above it
             if name in telling:
                 telling |= made_of[name]
         for name in self.derived:
             if made_of[name] & telling:
                 telling.add(name)
+        return frozenset(telling)
+
+    def _told(self) -> list[str]:
+        """Name the features through which the target could be read."""
+        columns, telling = self.columns, self.outcome
         chosen = {*(columns.numeric or ()), *(columns.categorical or ())}
         inferred = columns.numeric is None and columns.categorical is None
         features = telling - set(columns.ignored) if inferred else telling & chosen
@@ -96,12 +106,23 @@ class Table(Section):
         rows, columns = self._settled(rows if self.columns.key else _numbered(rows))
         _check_values(rows, columns.keys, self.parts.uses)
         labelled = _label(rows, columns.target, self.columns.positive)
-        examples = _examples(labelled, columns)
+        examples = _features(labelled, columns).with_columns(labelled[columns.target])
         keys, target = examples.select(columns.keys), examples[columns.target]
         part = self.parts.assign(Lot(labelled, keys, target, seed))
         parts = {name: examples.filter(part == name).sort(columns.keys) for name in PARTS}
         rule = self._rule(labelled, part)
         return Split(parts, columns, {**rule, "rows_without_target": len(rows) - len(labelled)})
+
+    def features(self, rows: pl.DataFrame, cutoff: date) -> pl.DataFrame:  # noqa: ARG002 - as above
+        """Describe each row of a table, which may lack the target and all that tells it.
+
+        One row per key, sorted: the keys, then the features as `split` makes them. Raises as it.
+        """
+        unlabelled = rows.drop(self.columns.target, strict=False)
+        rows = unlabelled if self.columns.key else _numbered(unlabelled)
+        rows, columns = self._settled(rows, absent=self.outcome | set(self.columns.ignored))
+        _check_values(rows, columns.keys, ())
+        return _features(rows, columns).sort(columns.keys)
 
     def _rule(self, rows: pl.DataFrame, part: pl.Series) -> dict[str, object]:
         """Tell how the parts were made, as plain values."""
@@ -112,42 +133,49 @@ class Table(Section):
             rule["first_moments"] = firsts
         return rule
 
-    def _settled(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Columns]:
-        """Add the derived columns and settle the roles; raise ParamsError if anything is wrong."""
-        rows, errors = self._derive(rows)
+    def _settled(
+        self, rows: pl.DataFrame, absent: Collection[str] = ()
+    ) -> tuple[pl.DataFrame, Columns]:
+        """Add the derived columns and settle the roles; raise ParamsError if anything is wrong.
+
+        absent  columns, derived ones too, that need not be there; parts are then not made either
+        """
+        rows, faults = self._derive(rows)
+        errors = [fault for name, fault in faults.items() if name not in absent]
+        expected = {*self.derived, *absent}
         errors += [
             f"columns.{error}"
-            for error in self.columns.errors(rows, self.parts.uses, expected=self.derived)
+            for error in self.columns.errors(rows, self.parts.uses, expected=expected)
         ]
-        if not isinstance(self.parts, ByKey):
+        if not absent and not isinstance(self.parts, ByKey):
             errors += [f"parts.{error}" for error in self.parts.check(rows)]
         if errors:
             lines = [f"params.yaml: featurize.{error}" for error in errors]
             raise ParamsError("\n".join([*lines, "change params.yaml, then: dvc repro"]))
         return rows, self.columns.of(rows.schema, self.parts.uses)
 
-    def _derive(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    def _derive(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
         """Add the derived columns that can be computed, and say what is wrong with the others."""
-        errors = []
+        faults = {}
         for name, expression in self.derived.items():
             if name in rows.columns:
-                errors.append(f"derived.{name}: must be a new name (the table has this column)")
+                faults[name] = f"derived.{name}: must be a new name (the table has this column)"
                 continue
             try:
                 derived = _with_derived(rows, name, expression)
             except pl.exceptions.PolarsError as error:
-                errors.append(
+                faults[name] = (
                     f"derived.{name}: must be SQL over columns of the table: {_first_line(error)} "
                     f"(got {expression!r})"
                 )
                 continue
             if not _is_by_row(rows, derived[name], expression):
-                errors.append(
+                faults[name] = (
                     f"derived.{name}: must be computed from its own row alone, for what other rows "
                     f"tell would leak from part to part (got {expression!r})"
                 )
             rows = derived
-        return rows, errors
+        return rows, faults
 
 
 def _check_values(rows: pl.DataFrame, keys: Sequence[str], used: Sequence[str]) -> None:
@@ -177,14 +205,13 @@ def _label(rows: pl.DataFrame, target: str, positive: object) -> pl.DataFrame:
     return rows.with_columns(coded).filter(coded.is_not_null())
 
 
-def _examples(rows: pl.DataFrame, columns: Columns) -> pl.DataFrame:
-    """Keep what has a role: keys, numbers with null for what is not finite, names, the target."""
+def _features(rows: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+    """Keep the keys, numbers with null for what is not finite, and names."""
     return pl.DataFrame(
         [
             *(_name(rows[name]) for name in columns.keys),
             *(_number(rows[name]) for name in columns.numeric),
             *(texts(rows[name]) for name in columns.categorical),
-            rows[columns.target],
         ]
     )
 

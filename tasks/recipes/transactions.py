@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import polars as pl
 from pydantic import AfterValidator, Field, model_validator
@@ -48,6 +48,8 @@ def _ascending(days: tuple[int, ...]) -> tuple[int, ...]:
 
 class Transactions(Section):
     """Customers at regular cutoffs, from a log with one row per purchase."""
+
+    outcome: ClassVar[frozenset[str]] = frozenset()  # what rows to be scored may lack
 
     recipe: Literal["transactions"]
     entity: str = Field(description="column of who bought: whole numbers or strings")
@@ -81,6 +83,11 @@ class Transactions(Section):
         nobody = self.model_copy(update={"entity": ""})
         features = Transactions._features(nobody, pl.DataFrame(schema=schema), date(2000, 1, 1))
         return {*schema, *features.columns, "age", "gap", "ages", TARGET} - {""}
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The columns that say of whom a row of features tells."""
+        return (self.entity,)
 
     def split(
         self,
