@@ -245,7 +245,7 @@ def release(
     its = f"name = '{model_name}' and run_id = '{run_id}'"
     versions = [int(version.version) for version in client.search_model_versions(its)]
     if not versions:
-        _make_sure_of(client, model_name)
+        make_sure_of(client, model_name)
         model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
         made = client.create_model_version(
             model_name,
@@ -260,6 +260,7 @@ def release(
     return max(versions)
 
 
-def _make_sure_of(client: Any, model_name: str) -> None:
+def make_sure_of(client: Any, model_name: str) -> None:
+    """Make a registered model unless there is one."""
     if not client.search_registered_models(f"name = '{model_name}'"):
         client.create_registered_model(model_name)

@@ -1,0 +1,206 @@
+"""The registered model: its versions, who is champion, and the ledger of how that came about.
+
+Every move of an alias is a decision in the ledger. It is announced in one tag before anything
+moves, so that one that was cut off is completed by whoever looks next; an alias that stands
+elsewhere without such an announcement was moved by hand, and is recorded as found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks import ledger, store, tracking
+from tasks.errors import ParamsError
+from tasks.ledger import Decision, Kind
+from tasks.store import GATE, LINEAGE_KEY
+
+CHAMPION, PREVIOUS = "champion", "previous"
+"""Aliases: the version in use, and the one that a rollback goes back to."""
+
+PENDING = "ledger-pending"
+"""Tag of a registered model: a decision that is being carried out."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the registered model, and what its tags tell.
+
+    passed           whether its run passed the gate; None if the run is gone, or tells nothing
+    dataset_version  up to when its data goes, as ISO date; empty if unknown
+    """
+
+    number: int
+    run_id: str
+    lineage_key: str
+    dataset_version: str
+    passed: bool | None
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """A registered model, opened by `opened`."""
+
+    def __init__(self, model_name: str) -> None:
+        self.model_name = model_name
+        self._client = tracking.connect_to_write().MlflowClient()
+
+    def _model(self) -> Any:
+        found = self._client.search_registered_models(f"name = '{self.model_name}'")
+        return found[0] if found else None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the model; none if no version was ever registered."""
+        model = self._model()
+        return {} if model is None else dict(model.tags)
+
+    def decisions(self) -> list[Decision]:
+        """Give the ledger, the first decision first."""
+        return ledger.read(self.tags)
+
+    def alias(self, name: str) -> int | None:
+        """Give the version that an alias points to."""
+        model = self._model()
+        found = {} if model is None else model.aliases
+        return int(found[name]) if name in found else None
+
+    def version(self, number: int) -> Version:
+        """Look up a version; raises ParamsError, naming those there are, for an unknown one."""
+        its = self._client.search_model_versions(f"name = '{self.model_name}'")
+        known = {int(each.version): each for each in its}
+        if number not in known:
+            there = ", ".join(map(str, sorted(known))) or "none"
+            raise ParamsError(
+                f"{self.model_name}: version must be one of those registered: {there} "
+                f"(got {number})\nnext: python -m flows ledger"
+            )
+        return self._read(known[number])
+
+    def _read(self, found: Any) -> Version:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            gate = self._client.get_run(found.run_id).data.tags.get(GATE)
+        except MlflowException:
+            gate = None
+        tags = dict(found.tags)
+        return Version(
+            number=int(found.version),
+            run_id=str(found.run_id),
+            lineage_key=tags.get(LINEAGE_KEY, ""),
+            dataset_version=tags.get("dataset_version", ""),
+            passed=None if gate is None else gate == "passed",
+            tags=tags,
+        )
+
+    def tag(self, number: int, name: str, value: str) -> None:
+        """Write a tag of a version."""
+        self._client.set_model_version_tag(self.model_name, str(number), name, value)
+
+    def champion(self) -> Version | None:
+        """Give the champion; None if there is none yet."""
+        number = self.alias(CHAMPION)
+        return None if number is None else self.version(number)
+
+    def decide(
+        self,
+        kind: Kind,
+        *,
+        by: str,
+        subject: int | None,
+        to: int | None,
+        reason: str,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Take a decision: append it, and move the aliases as it says; give it as it is kept."""
+        tracking.make_sure_of(self._client, self.model_name)
+        decision = self._appended(
+            Decision(
+                kind=kind,
+                at=datetime.now(UTC).isoformat(timespec="seconds"),
+                by=by,
+                champion=self.alias(CHAMPION),
+                subject=subject,
+                to=to,
+                reason=reason,
+                evidence=evidence or {},
+            )
+        )
+        self._client.set_registered_model_tag(self.model_name, PENDING, decision.to_json())
+        self._carry_out(decision)
+        return decision
+
+    def _appended(self, decision: Decision) -> Decision:
+        """Give a decision its place behind the last one."""
+        known = self.decisions()
+        if not known:
+            return decision
+        return replace(decision, number=known[-1].number + 1, before=known[-1].id)
+
+    def settle(self) -> None:
+        """Complete a decision that was cut off; record a champion that somebody else has made."""
+        if pending := self.tags.get(PENDING):
+            self._carry_out(Decision.from_json(pending))
+        known, champion = self.decisions(), self.alias(CHAMPION)
+        last = known[-1].to if known else None
+        if champion != last:
+            self.decide(
+                "found",
+                by="unknown",
+                subject=champion,
+                to=champion,
+                reason=f"the alias {CHAMPION} was found on {_named(champion)}, not on "
+                f"{_named(last)} as the ledger had it: it was moved past the ledger",
+            )
+
+    def _carry_out(self, decision: Decision) -> None:
+        """Do what a decision says; what is done already is done again to no effect."""
+        text, name = decision.to_json(), self.model_name
+        self._client.set_registered_model_tag(name, decision.tag, text)
+        subject = decision.subject
+        if subject is not None and self._is_there(subject):
+            self.tag(subject, decision.tag, text)
+        line = ledger.champions(self.decisions())
+        self._point(CHAMPION, decision.to)
+        self._point(PREVIOUS, next((v for v in reversed(line[:-1]) if self._is_there(v)), None))
+        self._client.delete_registered_model_tag(name, PENDING)
+
+    def _is_there(self, number: int) -> bool:
+        its = f"name = '{self.model_name}' and version_number = {number}"
+        return bool(self._client.search_model_versions(its))
+
+    def _point(self, alias: str, number: int | None) -> None:
+        if number is not None:
+            self._client.set_registered_model_alias(self.model_name, alias, str(number))
+        elif self.alias(alias) is not None:
+            self._client.delete_registered_model_alias(self.model_name, alias)
+
+
+def _named(number: int | None) -> str:
+    return "no version" if number is None else f"version {number}"
+
+
+@contextmanager
+def opened(model_name: str) -> Iterator[Registry]:
+    """Open the registry to decide in it, alone on this machine; complete what was cut off.
+
+    Raises TemporaryError if the store does not answer.
+    """
+    with tracking.alone(), store.reachable():
+        registry = Registry(model_name)
+        registry.settle()
+        yield registry
+
+
+@contextmanager
+def looked_at(model_name: str) -> Iterator[Registry]:
+    """Open the registry to read it.
+
+    Raises TemporaryError if the store does not answer.
+    """
+    with store.reachable():
+        yield Registry(model_name)
