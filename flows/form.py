@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from flows import preflight, spelling
 from flows.partial import Form, form
+from flows.sweep.section import Sweep
 from tasks import params
 from tasks.models import Models
 
@@ -51,7 +52,7 @@ def build(graph: Path = GRAPH, *, also: Mapping[str, Any] | None = None) -> type
 Overrides: Any = build()
 """For what stages take."""
 
-SweepOverrides: Any = build(also=preflight.SECTIONS)
+SweepOverrides: Any = build(also={"sweep": Sweep})
 """For what stages and the flow `sweep` take."""
 
 

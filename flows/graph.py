@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from flows.share import Remote, is_locked
 from tasks import lineage
 from tasks.errors import ParamsError, StageError, VerbatimError
 
-LOCK = Path("dvc.lock")
+GRAPH, LOCK = "dvc.yaml", Path("dvc.lock")
 FAILED = Path(".verbatim/failed")
 """Where what a failed stage wrote is kept when its last good outputs are put back."""
 
@@ -108,6 +109,11 @@ class Graph:
             self.remote.push(stage)
             return Done(outcome, ", ".join(out.hash_info.value for out in stage.outs))
 
+    def bring_before(self, name: str) -> None:
+        """Bring all stages before one up to date, such as those that make its source."""
+        for step in takewhile(lambda step: step.name != name, self.steps):
+            self.bring_up_to_date(step, lambda _: None)
+
     @property
     def is_shared(self) -> bool:
         """Whether there is a remote from which other machines take results."""
@@ -125,10 +131,12 @@ class Graph:
         """
         names = [step.name for step in self.steps if step.name != lineage.LAST]
         made = {out.def_path for stage in self.repo.index.stages for out in stage.outs}
+        with self._alone(GRAPH):
+            stages = {stage.addressing: stage for stage in self.repo.stage.load_all()}
         causes = {}
         for name in names:
-            with self._stage(name) as stage:
-                causes[name] = _cause(stage, made)
+            with self._alone(name):
+                causes[name] = _cause(stages[name], made)
         return lineage.Lineage(causes, outputs={})
 
     def put_back(self, lock: bytes, names: list[str]) -> None:
@@ -151,9 +159,15 @@ class Graph:
         DVC writes into a stage what it finds on the way, so that one that has failed, or only been
         asked for its hashes, can take what is new for what was recorded.
         """
+        with self._alone(name):
+            yield self._read(name)
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Lock the repository; raise StageError for what goes wrong with a stage."""
         try:
             with lock_repo(self.repo):
-                yield self._read(name)
+                yield
         except VerbatimError:
             raise
         except Exception as error:  # remote stores raise kinds of their own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,6 +43,12 @@ class CommandError(StageError):
         return type(self), (self.stage, self.status, self.lines)
 
     @property
+    def kind(self) -> str | None:
+        """The class of the error that the stage printed; None if it printed none."""
+        found = self.lines and ERROR.match(self.lines[0])
+        return found[1] if found else None
+
+    @property
     def killed(self) -> bool:
         """Whether a signal ended the command, as the out-of-memory killer does."""
         return self.signal in signal.valid_signals()
@@ -54,12 +61,11 @@ class CommandError(StageError):
     @property
     def reason(self) -> str:
         """The error the stage printed, or how its process ended."""
-        found = self.lines and ERROR.match(self.lines[0])
-        if self.killed and not found:
+        if self.killed and not self.kind:
             name = signal.Signals(self.signal).name
             memory = "; if memory ran out, free some and run again"
             return f"killed by {name}" + (memory if self.signal == signal.SIGKILL else "")
-        lines = self.lines if found else self.lines[-SHORT_TAIL:]
+        lines = self.lines if self.kind else self.lines[-SHORT_TAIL:]
         return "\n".join(lines) or f"ended with status {self.status}"
 
 
@@ -82,6 +88,13 @@ def run(
         status, lines = _run(command, folder, settings, emit)
         if status:
             raise CommandError(stage, status, lines)
+
+
+def pin(pins: str) -> dict[str, str]:
+    """Have numeric libraries choose the instructions here that they choose in stages; give how."""
+    settings = dict(word.partition("=")[::2] for word in shlex.split(pins))
+    os.environ.update(settings)
+    return settings
 
 
 def _run(

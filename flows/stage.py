@@ -51,7 +51,7 @@ def stage(
         failure = walk(plan.graph, steps, rows, partial(_bring, plan.graph, name, force=force))
     except VerbatimError as error:
         return Failed(message=str(error))
-    return Failed(message=failure) if failure else Completed(message=report.summary(rows))
+    return Failed(message=failure.message) if failure else Completed(message=report.summary(rows))
 
 
 def _up_to(name: str, graph: Graph) -> Iterator[Step]:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from prefect import State, flow, get_run_logger, runtime
 from prefect.states import Completed, Failed
 
-from flows import elsewhere, preflight, report, workspace
+from flows import elsewhere, judging, preflight, report, workspace
 from flows.form import Overrides, settings
 from flows.graph import Done, Graph, Outcome, Step
 from flows.live import Live
@@ -74,8 +73,7 @@ def settle(overrides: Overrides, *, latest: bool = False) -> Plan:
     if not pools:
         preflight.check()
     if latest:
-        for step in takewhile(lambda step: step.name != INGEST, graph.steps):
-            graph.bring_up_to_date(step, lambda _: None)
+        graph.bring_before(INGEST)
         newest = ingest.latest(values[INGEST].source, values[INGEST].time_column)
         preflight.override([f"{INGEST}.dataset_version='{newest}'"], here=False)
         values, graph = preflight.check(here=False), Graph()
@@ -90,14 +88,25 @@ def _pools(graph: Graph) -> frozenset[str]:
     return frozenset(filter(elsewhere.is_there, wanted))
 
 
+_foreseen: dict[str, Plan] = {}
+"""The plan of the run that was named and has not begun, by what it was asked: it costs a second."""
+
+
 def run_name() -> str:
     """Name the run by what it will compute; by the flow alone if params.yaml is wrong."""
     given = runtime.flow_run.parameters
     overrides = Overrides.model_validate(given.get("overrides", {}))
+    latest = given.get("latest", False)
     try:
-        return settle(overrides, latest=given.get("latest", False)).name
+        plan = settle(overrides, latest=latest)
     except VerbatimError:
         return "training"
+    _foreseen[_asked(overrides, latest=latest)] = plan
+    return plan.name
+
+
+def _asked(overrides: Overrides, *, latest: bool) -> str:
+    return f"{latest} {overrides.model_dump_json()}"
 
 
 AS_IN_PARAMS, ANY_MACHINE = Overrides(), Placement()
@@ -109,6 +118,7 @@ def training(
     overrides: Overrides = AS_IN_PARAMS,
     placement: Placement = ANY_MACHINE,
     latest: bool = False,
+    judge: bool = False,
     force: bool = False,
 ) -> State[Any]:
     """Bring the model up to date and register it.
@@ -116,10 +126,12 @@ def training(
     overrides  parameters for this run; what is left empty is as in params.yaml
     placement  the machine for the stage that goes to the pool with GPUs
     latest     train on all events there are
+    judge      hold the result against the champion, and promote it if it is better
     force      run every stage, even those whose result is known
     """
     try:
-        plan = settle(overrides, latest=latest)
+        plan = _foreseen.pop(_asked(overrides, latest=latest), None)
+        plan = plan or settle(overrides, latest=latest)
         bring = _Bring(plan, placement, force=force)
     except VerbatimError as error:
         return Failed(message=str(error))
@@ -132,12 +144,20 @@ def training(
     result = report.Result(plan.name, plan.values["register"].model_name, rows, record)
     report.publish(result)
     report.show(result)
-    if workspace.is_own() and result.evaluated:
-        try:
+    faults = [failure.message] if failure else []
+    conclusion = None
+    try:
+        if workspace.is_own() and failure is None:
             _keep(plan.name, record)
-        except VerbatimError as error:
-            failure = f"{failure}\n{error}" if failure else str(error)
-    return Failed(message=failure) if failure else Completed(message=report.summary(rows))
+        if judge:
+            conclusion = judging.conclude(plan.values, plan.name, record, failure)
+    except VerbatimError as error:
+        faults.append(str(error))
+    if faults:
+        return Failed(name=failure and failure.state_name, message="\n".join(faults))
+    if conclusion is not None:
+        return Completed(name=conclusion.name, message=conclusion.message)
+    return Completed(message=report.summary(rows))
 
 
 class _Bring:

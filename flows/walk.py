@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import State, Task, task
@@ -24,8 +25,40 @@ Bring = Callable[[Step], Done]
 """Brings one stage up to date."""
 
 
-def walk(graph: Graph, steps: list[Step], rows: list[Row], bring: Bring) -> str | None:
-    """Bring each stage up to date, adding a row for it; give the reason of the first failure.
+DATA_REFUSED, GATE_FAILED = "DataRefused", "GateFailed"
+"""States of a run that ended because of what it was given, or of what it made."""
+
+REFUSALS = {
+    "DataValidationError": (DATA_REFUSED, "the data was refused"),
+    "GateError": (GATE_FAILED, "the model did not pass the gate"),
+}
+"""What no retry and no mended machine would change, by the error that a stage has printed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why the walk ended early.
+
+    kind  the class of the error that the stage has printed; None if it printed none
+    """
+
+    stage: str
+    kind: str | None
+    message: str
+
+    @property
+    def state_name(self) -> str | None:
+        """The state that a run ends in for it; None for that of any failure."""
+        return REFUSALS[self.kind][0] if self.kind in REFUSALS else None
+
+    @property
+    def what(self) -> str:
+        """What has happened, in words."""
+        return REFUSALS[self.kind][1] if self.kind in REFUSALS else f"{self.stage} failed"
+
+
+def walk(graph: Graph, steps: list[Step], rows: list[Row], bring: Bring) -> Failure | None:
+    """Bring each stage up to date, adding a row for it; tell why it failed, if a stage did.
 
     If a stage that guards fails, everything stands afterwards as it did before; if only a remote
     is out of reach, what the stage made stays, for the next run to share.
@@ -40,11 +73,11 @@ def walk(graph: Graph, steps: list[Step], rows: list[Row], bring: Bring) -> str 
             continue
         rows.append(Row(step.name, None, seconds))
         error = state.result(raise_on_failure=False)
-        failure = str(error)
+        message = str(error)
         if step.guards and before is not None and not isinstance(error, RemoteError):
             graph.put_back(before, [row.stage for row in rows])
-            failure += f"\nall is as it was; what the stage wrote is in {FAILED / step.name}"
-        return failure
+            message += f"\nall is as it was; what the stage wrote is in {FAILED / step.name}"
+        return Failure(step.name, getattr(error, "kind", None), message)
     return None
 
 

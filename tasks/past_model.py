@@ -22,7 +22,7 @@ from tasks.errors import StageError
 _SCORE = """
 import sys
 import mlflow, numpy, polars
-uri, rows, scores = sys.argv[1:]
+uri, rows, scores, batch = sys.argv[1:]
 frame = polars.read_parquet(rows, hive_partitioning=False).to_pandas()
 model = mlflow.pyfunc.load_model(uri)
 schema = model.metadata.get_input_schema()
@@ -30,7 +30,9 @@ if schema is None or not schema.has_input_names():
     sys.exit("a model that does not name its columns")
 if missing := [name for name in schema.input_names() if name not in frame]:
     sys.exit(f"a model that also learned from {', '.join(missing)}")
-numpy.save(scores, model.predict(frame))
+step = int(batch) or max(len(frame), 1)
+starts = range(0, max(len(frame), 1), step)
+numpy.save(scores, numpy.concatenate([model.predict(frame[at : at + step]) for at in starts]))
 """
 """Names are compared first, so that the message is the same whatever the model does."""
 
@@ -41,8 +43,10 @@ class PastModel:
 
     run_id: str
 
-    def predict(self, frame: pl.DataFrame) -> NDArray[np.float64]:
+    def predict(self, frame: pl.DataFrame, *, batch_rows: int | None = None) -> NDArray[np.float64]:
         """Give the probability of target = 1 for raw example columns: float64 [rows].
+
+        batch_rows  how many are scored at once; None: all
 
         Columns that it did not learn from are left aside.
         Raises StageError if the store has no such model, it learned from columns that are not
@@ -54,7 +58,7 @@ class PastModel:
             files.write_parquet(rows, frame)
             command = [sys.executable, "-I", "-c", _SCORE, f"runs:/{self.run_id}/{store.MODEL}"]
             answer = subprocess.run(
-                [*command, str(rows), str(scores)],
+                [*command, str(rows), str(scores), str(batch_rows or 0)],
                 cwd=folder,
                 env={**store.QUIET, **os.environ, "MLFLOW_TRACKING_URI": store.uri()},
                 capture_output=True,

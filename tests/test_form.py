@@ -104,8 +104,10 @@ def test_every_key_of_the_shipped_parameters_has_a_field():
             if isinstance(field.annotation, type) and issubclass(field.annotation, form.Form):
                 keys(field.annotation, value, f"{path}.{name}")
 
-    keys(SweepOverrides, STANDS)
-    assert SweepOverrides.model_validate(STANDS).model_dump() == STANDS
+    others = preflight.SECTIONS.keys() - {"sweep"}  # of flows that have forms of their own
+    shipped = {name: value for name, value in STANDS.items() if name not in others}
+    keys(SweepOverrides, shipped)
+    assert SweepOverrides.model_validate(shipped).model_dump() == shipped
 
 
 def test_stages_are_not_asked_for_what_only_flows_take():

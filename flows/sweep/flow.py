@@ -9,8 +9,6 @@ ends with a proposal; `params.yaml` disposes.
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import takewhile
@@ -20,7 +18,7 @@ from typing import Any
 from prefect import State, flow, get_run_logger, runtime
 from prefect.states import Completed, Failed
 
-from flows import preflight, workspace
+from flows import preflight, process, workspace
 from flows.form import SweepOverrides, settings
 from flows.graph import Done, Graph, Step
 from flows.live import Log
@@ -78,7 +76,7 @@ def sweep(
         values, graph, planned = _planned(overrides)
         if failure := _prepare(graph):
             return Failed(message=failure)
-        pins = _pin(params.load().get("pins", ""))
+        pins = process.pin(params.load().get("pins", ""))
         experiment = values["register"].experiment
         log, also = get_run_logger(), [f"register.intent={INTENT}"] if train else []
         with reachable(planned.conditions.storage):
@@ -102,14 +100,8 @@ def _prepare(graph: Graph) -> str | None:
             return graph.bring_up_to_date(step, progress.line)
 
     before = list(takewhile(lambda step: step.name != TRAINING, graph.steps))
-    return walk(graph, before, list[Row](), bring)
-
-
-def _pin(pins: str) -> dict[str, str]:
-    """Have numeric libraries choose the instructions here that they choose in the stage."""
-    settings = dict(pin.partition("=")[::2] for pin in shlex.split(pins))
-    os.environ.update(settings)
-    return settings
+    failure = walk(graph, before, list[Row](), bring)
+    return failure.message if failure else None
 
 
 def _search(

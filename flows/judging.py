@@ -1,0 +1,172 @@
+"""Hold what a run has made against the champion, and decide: promote it, or keep the champion.
+
+Both score the same test rows, the champion with the code and encoder that it was logged with. What
+was decided before between the same two is not decided again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from flows import decisions
+from flows.walk import GATE_FAILED, Failure
+from tasks import files, judgement, ledger, metrics, registry, scored, seeds
+from tasks.errors import StageError
+from tasks.judgement import Contender, Rows, Verdict
+from tasks.ledger import Decision
+from tasks.past_model import PastModel
+from tasks.registry import Registry, Version
+from tasks.store import Record
+
+FEATURIZED, EVALUATED = Path("data/featurize"), Path("data/evaluate")
+PURPOSE = "promotion"
+"""What the seed of the bootstrap is derived for."""
+
+MOST_FAULTS = 5
+"""How many lines of a refusal are kept."""
+
+PROMOTED, KEPT, UNCHANGED = "Promoted", "Kept", "Unchanged"
+"""How a run ends that was to judge."""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """How a run that judges ends: the name of its state, and why."""
+
+    name: str
+    message: str
+
+
+def conclude(
+    values: Mapping[str, Any], run: str, record: Record | None, failure: Failure | None
+) -> Conclusion | None:
+    """Decide, and keep the decision; None if nothing can be said: the run was cut off.
+
+    run  what decides, by name
+
+    Raises VerbatimError if the registry or the model's files cannot be reached.
+    """
+    if failure is not None and failure.state_name is None:
+        return None
+    with registry.opened(values["register"].model_name) as models:
+        if failure is not None:
+            decision = _refuse(models, run, failure)
+            decisions.publish(models, decision)
+            return None
+        if record is None or record.version is None:
+            return None
+        known, conclusion = models.decisions(), _known(models, record.version)
+        decision = None
+        if conclusion is None:
+            decision = _decide(models, values, run, models.version(record.version), known)
+            name = PROMOTED if decision.kind == "promoted" else KEPT
+            conclusion = Conclusion(name, decision.reason)
+        decisions.publish(models, decision)
+        return conclusion
+
+
+def _refuse(models: Registry, run: str, failure: Failure) -> Decision | None:
+    """Note that nothing could be promoted, unless the run was begun again and it stands there."""
+    champion, known = models.alias(registry.CHAMPION), models.decisions()
+    reason = f"nothing to promote, {failure.what}: {_faults(failure)}"
+    if known and (known[-1].by, known[-1].reason) == (run, reason[: ledger.LONGEST_REASON]):
+        return None
+    return models.decide("kept", by=run, subject=None, to=champion, reason=reason)
+
+
+def _faults(failure: Failure) -> str:
+    """Give the checks of the gate that failed, or the first lines of why the data was refused."""
+    if failure.state_name == GATE_FAILED:
+        checks = files.read_json(EVALUATED / "gate.json")["checks"]
+        return "; ".join(check["why"] for check in checks if not check["passed"])
+    return "; ".join(failure.message.splitlines()[:MOST_FAULTS])
+
+
+def _known(models: Registry, number: int) -> Conclusion | None:
+    """Tell what was decided before of a version and the champion of now."""
+    champion = models.alias(registry.CHAMPION)
+    if champion == number:
+        return Conclusion(
+            UNCHANGED, f"nothing has changed: {models.model_name} version {number} is the champion"
+        )
+    before = ledger.judged(models.decisions(), number, champion)
+    if before is None:
+        return None
+    return Conclusion(
+        UNCHANGED,
+        f"nothing has changed since decision {before.number} of {before.at}: {before.reason}",
+    )
+
+
+def _decide(
+    models: Registry,
+    values: Mapping[str, Any],
+    run: str,
+    challenger: Version,
+    known: list[Decision],
+) -> Decision:
+    champion, evidence = models.champion(), _origin(models, challenger)
+    back = ledger.withdrawn(known, challenger.number)
+    if champion is None:
+        verdict = Verdict(True, "the first version that has passed the gate", {})
+    elif back is not None:
+        why = f"version {challenger.number} was rolled back ({back.by}, {back.at}: {back.reason})"
+        verdict = Verdict(False, f"{why}; only `promote` brings it back", {})
+    else:
+        verdict = _judged(values, champion, challenger)
+    return models.decide(
+        "promoted" if verdict.promoted else "kept",
+        by=run,
+        subject=challenger.number,
+        to=challenger.number if verdict.promoted else models.alias(registry.CHAMPION),
+        reason=verdict.reason,
+        evidence=verdict.evidence | evidence,
+    )
+
+
+def _origin(models: Registry, challenger: Version) -> dict[str, Any]:
+    """Give what both come from, and the challenger's gate."""
+    both = {"challenger": challenger, "champion": models.champion()}
+    gate = files.read_json(EVALUATED / "gate.json")["checks"]
+    return {
+        "lineage_keys": {role: each.lineage_key for role, each in both.items() if each},
+        "gate": {each["name"]: [each["observed"], each["bound"]] for each in gate},
+    }
+
+
+def _judged(values: Mapping[str, Any], champion: Version, challenger: Version) -> Verdict:
+    """Compare the two on the challenger's test rows."""
+    roles = files.read_json(FEATURIZED / "examples.json")["columns"]
+    test = files.read_parquet(FEATURIZED / "test.parquet")
+    predicted = files.read_parquet(EVALUATED / "predictions.parquet")
+    features = [*roles["numeric"], *roles["categorical"]]
+    where = f"scores of version {champion.number}"
+    try:
+        found = PastModel(champion.run_id).predict(test.select(features))
+        score = scored.probabilities(found, where)
+    except StageError as error:
+        return Verdict(False, f"they cannot be compared: {error}", {})
+    rows = Rows(
+        target=predicted[roles["target"]].to_numpy().astype("int64"),
+        slices=test[roles["slice"]] if roles["slice"] else None,
+    )
+    evaluate = values["evaluate"]
+    return judgement.judge(
+        rows,
+        _contender(champion, pl.Series(score)),
+        _contender(challenger, predicted["score"]),
+        values["promote"],
+        measures=metrics.by_name(threshold=evaluate.threshold, bins=evaluate.calibration_bins),
+        seed=seeds.derive(values["seed"], PURPOSE),
+    )
+
+
+def _contender(version: Version, score: pl.Series) -> Contender:
+    known = date.fromisoformat(version.dataset_version) if version.dataset_version else date.min
+    return Contender(f"version {version.number}", known, score.to_numpy())

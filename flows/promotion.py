@@ -1,0 +1,117 @@
+"""The flows `promote` and `rollback`: a person decides who is champion, and says why.
+
+python -m flows promote 7 --reason "the new cohort is served better"
+python -m flows rollback --reason "complaints from the shop"
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from flows import decisions
+from tasks import params, registry
+from tasks.errors import GateError, ParamsError, VerbatimError
+from tasks.ledger import Decision
+from tasks.register import Register
+from tasks.registry import CHAMPION, PREVIOUS, Registry, Version
+
+PROMOTED, ROLLED_BACK = "Promoted", "RolledBack"
+
+
+@flow(name="promote", flow_run_name="promote version {version}", persist_result=False)
+def promote(version: int, reason: str, *, force: bool = False) -> State[Any]:
+    """Make a version the champion.
+
+    version  of the registered model that params.yaml names
+    reason   why, for those who read the ledger
+    force    even if it did not pass the gate, or nobody knows whether it did
+    """
+    try:
+        with registry.opened(_model_name()) as models:
+            decision = _promote(models, version, _said(reason), force=force)
+            decisions.publish(models, decision)
+    except VerbatimError as error:
+        return Failed(message=str(error))
+    return Completed(name=PROMOTED, message=_told(models, decision))
+
+
+@flow(name="rollback", flow_run_name="rollback", persist_result=False)
+def rollback(reason: str) -> State[Any]:
+    """Make the version champion again that was so before.
+
+    reason  why, for those who read the ledger
+    """
+    try:
+        with registry.opened(_model_name()) as models:
+            decision = _roll_back(models, _said(reason))
+            decisions.publish(models, decision)
+    except VerbatimError as error:
+        return Failed(message=str(error))
+    return Completed(name=ROLLED_BACK, message=_told(models, decision))
+
+
+def _model_name() -> str:
+    return str(params.read({"register": Register})["register"].model_name)
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise ParamsError("--reason must say why, for those who read the ledger (got nothing)")
+    return reason.strip()
+
+
+def _promote(models: Registry, number: int, reason: str, *, force: bool) -> Decision:
+    wanted = models.version(number)
+    if models.alias(CHAMPION) == number:
+        raise ParamsError(
+            f"{models.model_name}: must be another version than the champion (got {number})"
+        )
+    if not wanted.passed and not force:
+        raise GateError(_ungated(models.model_name, wanted))
+    return models.decide(
+        "promoted",
+        by=decisions.who(),
+        subject=number,
+        to=number,
+        reason=reason,
+        evidence={
+            "passed_gate": wanted.passed,
+            "forced": force,
+            "lineage_keys": {"challenger": wanted.lineage_key},
+        },
+    )
+
+
+def _ungated(model_name: str, version: Version) -> str:
+    got = "it failed" if version.passed is False else f"run {version.run_id} does not tell"
+    return (
+        f"{model_name} version {version.number}: must have passed the gate (got: {got})\n"
+        f"next: python -m flows promote {version.number} --reason WHY --force, if you must"
+    )
+
+
+def _roll_back(models: Registry, reason: str) -> Decision:
+    champion, previous = models.champion(), models.alias(PREVIOUS)
+    if champion is None or previous is None:
+        raise ParamsError(
+            f"{models.model_name}: there must be a champion before the one of now (got none)\n"
+            "next: python -m flows ledger, then python -m flows promote VERSION --reason WHY"
+        )
+    back = models.version(previous)
+    keys = {"champion": champion.lineage_key, "previous": back.lineage_key}
+    return models.decide(
+        "rolled back",
+        by=decisions.who(),
+        subject=previous,
+        to=previous,
+        reason=reason,
+        evidence={"lineage_keys": keys},
+    )
+
+
+def _told(models: Registry, decision: Decision) -> str:
+    before = "none before" if decision.champion is None else f"before: version {decision.champion}"
+    return f"{models.model_name} version {decision.to} is the champion, {before}: {decision.reason}"
