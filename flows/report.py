@@ -118,11 +118,12 @@ def publish(result: Result) -> None:
     if any(row.stage == "evaluate" and row.word == "ran" for row in result.rows):
         for picture in sorted((EVALUATED / "figures").glob("*.png")):
             create_image_artifact(
-                _inline(picture), key=picture.stem, description=PICTURES.get(picture.stem)
+                inline(picture), key=picture.stem, description=PICTURES.get(picture.stem)
             )
 
 
-def _inline(picture: Path) -> str:
+def inline(picture: Path) -> str:
+    """Give a picture as an address that holds it."""
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
 
 
