@@ -1,11 +1,11 @@
-"""What the Prefect server does by itself about runs that died, as code: created or updated by name.
+"""What the Prefect server does by itself, as code: automations, created or updated by name.
 
 A flow run gives a sign of life every 30 seconds (`PREFECT_FLOWS_HEARTBEAT_FREQUENCY`, which may not
 be less). Prefect's own server marks nothing when the signs stop: the first automation does, and the
 second has `flows.reconcile` tidy up. Only runs of our own work pools are judged, because only of
 them the frequency is known: by default it is 180 seconds, and a window below that kills the living.
 A server that was away for longer than the window finds everybody silent: `flows.reconcile` sets
-right whoever lives.
+right whoever lives. The third trains anew when `flows.monitor` tells of drift.
 
     python -m flows prepare
 """
@@ -34,8 +34,9 @@ HEARTBEAT, CRASHED = "prefect.flow-run.heartbeat", "prefect.flow-run.Crashed"
 WINDOW_SECONDS = 75.0
 """How long a run may be silent: two signs may be late, as when the server is started anew."""
 
-AT_REST = ("Completed", "Cached", "Failed", "Cancelled", "Paused", "Suspended", "Scheduled", "Late")
-"""States in which no sign of life is due; Crashed and AwaitingRetry are added where they count."""
+AT_WORK = ("Running", "Retrying")
+"""States in which a sign of life is due: Prefect's own names, as flows name only how they end. A
+run that is being cancelled can become nothing but Cancelled: the server refuses Crashed."""
 
 SILENCE = "No sign of life"
 """How the message of a state begins that a silent run is given: what it is known by afterwards."""
@@ -45,36 +46,44 @@ Labels = dict[str, str | list[str]]
 
 FLOW_RUN_ID = {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}
 """The id as text: a template alone would be made into JSON, which Prefect fails to do with it."""
-DEPLOYMENT = "reconcile/crashed"
+DEPLOYMENT, NIGHTLY = "reconcile/crashed", "training/nightly"
+
+DRIFTED = "verbatim.model.drifted"
+"""The event that `flows.monitor` emits: its resource is the model, its payload what crossed."""
 
 
 def apply() -> list[str]:
-    """Have the server hold both automations as they stand here; say what was done to each.
+    """Have the server hold the automations as they stand here; say what was done to each.
 
     What is as it should be is left alone: to replace a trigger is to forget whom it watches.
-    Raises StageError if the deployment `reconcile/crashed` is not there.
+    Raises StageError if a deployment that they run is not there.
     """
     with get_client(sync_client=True) as client:
-        return [_settle(client, wanted) for wanted in (silence(), reconciling(_deployment(client)))]
+        wanted = [
+            silence(),
+            reconciling(_deployment(client)),
+            retraining(_deployment(client, NIGHTLY)),
+        ]
+        return [settle(client, each) for each in wanted]
 
 
 def silence() -> AutomationCore:
     """Describe the automation that marks a silent run as Crashed.
 
-    A run is watched from its start, anew from each sign of life, and until it comes to rest.
+    A run is watched while it is at work, anew from each sign of life; any other event of it is one
+    that it has come to rest, so that no state of that kind, whatever its name, is taken for death.
     """
     crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=SILENT, force=False)
-    finals = {f"prefect.flow-run.{name}" for name in (*AT_REST, "Crashed", "AwaitingRetry")}
     return AutomationCore(
         name="a run whose heartbeat is missing is Crashed",
         description=f"A run of {' or '.join(POOLS)} that gave no sign of life in time.",
         enabled=True,
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=_ours(),
+            match_related=ours(),
             for_each={"prefect.resource.id"},
-            after={HEARTBEAT, "prefect.flow-run.Running"},
-            expect={HEARTBEAT, *finals},
+            after={HEARTBEAT, *(f"prefect.flow-run.{name}" for name in AT_WORK)},
+            expect={"prefect.flow-run.*"},
             posture=Posture.Proactive,
             threshold=1,
             within=timedelta(seconds=WINDOW_SECONDS),
@@ -92,7 +101,7 @@ def reconciling(deployment_id: Any) -> AutomationCore:
         enabled=True,
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=[_ours(), other],
+            match_related=[ours(), other],
             for_each={"prefect.resource.id"},
             expect={CRASHED},
             posture=Posture.Reactive,
@@ -109,23 +118,53 @@ def reconciling(deployment_id: Any) -> AutomationCore:
     )
 
 
-def _ours() -> Labels:
+def retraining(deployment_id: Any) -> AutomationCore:
+    """Describe the automation that trains at once when a model's world has drifted."""
+    return AutomationCore(
+        name="a model whose world has drifted is trained again",
+        description="The flow `monitor` tells of a threshold once, so it starts one retrain.",
+        enabled=True,
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "verbatim.model.*"},
+            for_each={"prefect.resource.id"},
+            expect={DRIFTED},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=deployment_id,
+                job_variables=None,
+                parameters=None,  # those of the deployment
+            )
+        ],
+    )
+
+
+def ours() -> Labels:
+    """Match runs of our own work pools."""
     return {"prefect.resource.role": "work-pool", "prefect.resource.name": list(POOLS)}
 
 
-def _deployment(client: SyncPrefectClient) -> Any:
+def _deployment(client: SyncPrefectClient, name: str = DEPLOYMENT) -> Any:
     try:
-        return client.read_deployment_by_name(DEPLOYMENT).id
+        return client.read_deployment_by_name(name).id
     except ObjectNotFound as error:
         raise StageError(
-            f"automations: the deployment {DEPLOYMENT} must be on the Prefect server (got none)\n"
+            f"automations: the deployment {name} must be on the Prefect server (got none)\n"
             "next: prefect deploy --all"
         ) from error
 
 
-def _settle(client: SyncPrefectClient, wanted: AutomationCore) -> str:
-    """Create an automation, or update it where it differs; one that bears its name twice goes."""
+def settle(client: SyncPrefectClient, wanted: AutomationCore, *, may_be_off: bool = False) -> str:
+    """Create an automation, or update it where it differs; one that bears its name twice goes.
+
+    may_be_off  leave it off if somebody has switched it off
+    """
     found: list[Any] = client.read_automations_by_name(wanted.name)
+    if found and may_be_off:
+        wanted = wanted.model_copy(update={"enabled": found[0].enabled})
     if not found:
         client.create_automation(wanted)
         return f"created: {wanted.name}"

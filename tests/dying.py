@@ -203,6 +203,7 @@ def graveyard(prefect: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     deploy(environment, folder, "dying_flows.py:tiny", "plain")
     deploy(environment, folder, "dying_flows.py:tiny", "on-spot", "spot")
     deploy(environment, ROOT, "flows/reconcile.py:reconcile", "crashed")
+    deploy(environment, ROOT, "flows/training.py:training", "nightly")
     with SyncPrefectClient(api=prefect["PREFECT_API_URL"]) as client:
         yield Place(environment, folder, client)
 

@@ -15,7 +15,9 @@ from containers import EXAMPLE, REQUIRED, MissingVariableError, filled_in, raw, 
 
 SECRET = re.compile(r"PASSWORD|SECRET|KEY|AUTH_STRING|TOKEN")
 ONE_SHOT = {"prepare"}
-READ_BY_LIBRARIES = re.compile(r"(AWS|DVC|GIT)_\w+|PGPASSWORD|TMPDIR|HOME")
+READ_BY_LIBRARIES = re.compile(
+    r"(AWS|DVC|GIT|PREFECT_LOGGING)_\w+|PGPASSWORD|PYTHONPATH|TMPDIR|HOME"
+)
 """Variables that no code of ours and no list of settings names."""
 
 FILLED = {name: f"some-{name.lower().replace('_', '-')}" for name in REQUIRED}

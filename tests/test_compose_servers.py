@@ -77,6 +77,7 @@ def system(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         '"PREFECT_WORKER_QUERY_SECONDS"': f'"PREFECT_WORKER_WEBSERVER_PORT": "{worker}", '
         '"PREFECT_WORKER_QUERY_SECONDS"',
         "/verbatim/store/workspaces": str(folder / "tmp"),
+        '"PYTHONPATH": "/verbatim"': f'"PYTHONPATH": "{ROOT}"',
         "/tmp": str(folder / "tmp"),  # noqa: S108 - is what is replaced
         "/data": str(folder / "data"),
         "/etc/mlflow-users.ini": str(folder / "mlflow-users.ini"),

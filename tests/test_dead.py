@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +18,19 @@ import psutil
 import pytest
 from dying import Place, children, deploy, is_alive, kill, numbers, wait_until
 from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelling, Crashed, Pending, Running
+from prefect.states import (
+    Cancelling,
+    Completed,
+    Crashed,
+    Failed,
+    Pending,
+    Retrying,
+    Running,
+    State,
+)
 
 from flows import preflight
-from flows.automations import SILENT, WINDOW_SECONDS
+from flows.automations import SILENT, WINDOW_SECONDS, silence
 from flows.dead import closing, evidence, reviving
 
 pytestmark = pytest.mark.xdist_group("dead")
@@ -137,15 +147,51 @@ class TestEvidence:
                 process.kill()
 
 
+def in_state(place: Place, folder: Path, *states: State) -> UUID:
+    """A run of ours that no worker has taken, in these states one after the other."""
+    run_id = place.start("tiny/plain", folder)
+    for state in (Pending(), *states):
+        place.client.set_flow_run_state(run_id, state)
+    return run_id
+
+
+@contextmanager
+def watched(place: Place, seconds: float) -> Iterator[None]:
+    """Have silence marked as `automations.silence` has it, after another time."""
+    wanted = silence().model_copy(deep=True, update={"name": "silence of a test"})
+    wanted.trigger.within = timedelta(seconds=seconds)
+    for name in NAMES:
+        for known in place.client.read_automations_by_name(name):
+            place.client.delete_automation(known.id)
+    made = place.client.create_automation(wanted)
+    try:
+        yield
+    finally:
+        place.client.delete_automation(made)
+
+
 class TestAutomations:
     def test_they_are_created_once_and_updated_only_where_they_differ(self, place):
         apply(place)
-        assert apply(place) == ["unchanged", "unchanged"]
+        assert set(apply(place)) == {"unchanged"}
         (known,) = place.client.read_automations_by_name(NAMES[0])
         place.client.pause_automation(known.id)
-        assert apply(place) == ["updated", "unchanged"]
+        first, *others = apply(place)
+        assert (first, set(others)) == ("updated", {"unchanged"})
         (again,) = place.client.read_automations_by_name(NAMES[0])
         assert (again.id, again.enabled) == (known.id, True)
+
+    @pytest.mark.parametrize("at_work", [[], [Retrying()]], ids=["running", "retrying"])
+    def test_silence_is_death_at_work_and_in_no_state_in_which_a_flow_ends(
+        self, place, tmp_path, at_work
+    ):
+        """With the shortest window that Prefect takes; those at rest are silent for the longest."""
+        ends = [Completed(name="Kept"), Failed(name="DataRefused"), Failed(name="Unforeseen")]
+        with watched(place, seconds=10):
+            at_rest = [in_state(place, tmp_path, Running(), end) for end in ends]
+            silent = in_state(place, tmp_path, Running(), *at_work)
+            wait_until(lambda: place.state(silent) == "Crashed")
+        assert [place.state(each) for each in at_rest] == [end.name for end in ends]
 
 
 class TestKilled:

@@ -52,10 +52,32 @@ def test_damaged_keys_are_told_and_new_ones_can_be_drawn():
 def test_secrets_are_not_remembered_where_addresses_are(monkeypatch):
     monkeypatch.setenv("VERBATIM_PASSWORD", "hidden-one")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:hidden-two@127.0.0.1/postgres")
+    monkeypatch.setenv("VERBATIM_NOTIFY_URL", "https://hooks.example.org/hidden-three")
     system = System.load()
     environment.write(system)
     assert "hidden" not in (system.root / "settings").read_text()
     assert "hidden" not in repr(system)
+
+
+def test_who_is_told_is_kept_by_the_server_alone(monkeypatch):
+    monkeypatch.setenv("VERBATIM_NOTIFY_URL", "https://hooks.example.org/hidden")
+    environment.write(System.load())
+    monkeypatch.setenv("VERBATIM_NOTIFY_URL", "")
+    system = System.load()
+    system.check()
+    assert system.notify_url is None
+    files = [file for file in system.root.rglob("*") if file.is_file()]
+    assert files
+    assert not [file for file in files if "hidden" in file.read_text()]
+    assert "hidden" not in str(environment.environment(system))
+
+
+@pytest.mark.parametrize("url", ["hooks.example.org/hidden", "https://a/hidden https://b/hidden"])
+def test_what_is_no_web_address_is_refused_without_being_repeated(monkeypatch, url: str):
+    monkeypatch.setenv("VERBATIM_NOTIFY_URL", url)
+    with pytest.raises(ParamsError, match=r"VERBATIM_NOTIFY_URL: .* must be one address") as caught:
+        System.load()
+    assert "hidden" not in str(caught.value)
 
 
 def test_each_part_has_a_database_of_its_own(monkeypatch):

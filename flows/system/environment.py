@@ -85,6 +85,7 @@ def environment(system: System) -> dict[str, str]:
         "VERBATIM_SOCKET": drawn["socket"],
         "VERBATIM_REPOSITORY": system.repository or str(Path.cwd()),
         "VERBATIM_CHECKPOINTS": str(root / "checkpoints"),
+        "VERBATIM_SCORES": f"s3://{BUCKET}/scores",
         "VERBATIM_GPUS": str(max(1, devices.gpus())),
         "VERBATIM_IDLE_TIMEOUT_MINUTES": str(system.idle_timeout_minutes),
     }
@@ -105,7 +106,7 @@ def _addresses(system: System) -> dict[str, str]:
         "PREFECT_UI_API_URL": f"{system.prefect}/api",
         "PREFECT_UI_URL": system.prefect,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "MLFLOW_TRACKING_URI": system.mlflow,
         "MLFLOW_HOST": system.host,

@@ -38,10 +38,10 @@ def up() -> None:
             prepare.databases(url, ["prefect", "mlflow", "optuna"])
         programs.launch()
         programs.wait()
-        prepare.everything()
+        told = prepare.everything(system.notify_url)
         programs.start(*WORKERS)
         prepare.reconcile_soon()
-    print(greeting(system))
+    print(greeting(system, told))
 
 
 def down() -> None:
@@ -69,14 +69,15 @@ def _make_way(programs: Programs, system: System) -> None:
     _refuse_taken(system)
 
 
-def greeting(system: System) -> str:
-    """Say where everything is, and what to do next."""
+def greeting(system: System, told: str) -> str:
+    """Say where everything is, who is told of runs, and what to do next."""
     return "\n".join(
         [
             f"Prefect   {system.prefect}",
             f"MLflow    {system.mlflow}",
             f"S3        {system.s3}, bucket {BUCKET}",
             f"logs      {system.folder}/log",
+            told,
             f"next      open {system.prefect}/deployments, and run training/manual",
             f"          source {system.folder}/environment, for dvc, mlflow and prefect in a shell",
             "          make down",

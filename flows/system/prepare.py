@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from flows.system.environment import BUCKET
 from flows.system.settings import POOLS
 from tasks import files
@@ -19,16 +21,22 @@ from tasks.errors import StageError
 
 DEPLOYMENTS = Path("prefect.yaml")
 
+TO_BE_TOLD = "VERBATIM_NOTIFY_URL=https://… make up, see docs/being-told.md"
+
 SECONDS_TO_MARK = 30.0
 """That the server may take to mark a silent run."""
 
 
-def everything() -> None:
-    """Make all that runs need; raises StageError if a deployment cannot be made."""
+def everything(notify_url: SecretStr | None) -> str:
+    """Make all that runs need, and say in a line who is told of them.
+
+    Raises StageError if a deployment cannot be made.
+    """
     bucket(BUCKET)
     pools()
     deployments()
     automations()
+    return telling(notify_url)
 
 
 def bucket(name: str) -> None:
@@ -97,6 +105,14 @@ def automations() -> None:
     from flows import automations
 
     automations.apply()
+
+
+def telling(notify_url: SecretStr | None) -> str:
+    """Have the server tell people what became of runs; say by which blocks, or how to be told."""
+    from flows import telling
+
+    blocks = ", ".join(telling.apply(notify_url))
+    return f"told      by {blocks}" if blocks else f"told      nobody: {TO_BE_TOLD}"
 
 
 def reconcile_soon() -> None:

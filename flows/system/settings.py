@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -24,6 +25,8 @@ KEPT = ("host", "prefect_port", "mlflow_port", "s3_port", "repository", "idle_ti
 
 SECRETS = ("password", "database_url")
 """Settings that are given each time; that they were given is remembered."""
+
+WEB_ADDRESS = re.compile(r"https?://[^\s/]\S*")
 
 HERE = ("127.0.0.1", "localhost")
 """Addresses that nobody reaches from outside."""
@@ -61,6 +64,10 @@ class System(BaseSettings):
         description="of a PostgreSQL in which the databases `prefect`, `mlflow` and `optuna` are "
         "made; without one each has a SQLite file",
     )
+    notify_url: SecretStr | None = Field(
+        default=None,
+        description="of a webhook that is told what became of runs; the server keeps it",
+    )
     repository: str = Field(
         default="",
         description="which deployed runs clone; this one, if empty. Without a user or a token: git "
@@ -69,7 +76,7 @@ class System(BaseSettings):
 
     secrets: str = Field(default="", description="which secrets it was started with last")
 
-    @field_validator("password", "database_url", mode="before")
+    @field_validator("password", "database_url", "notify_url", mode="before")
     @classmethod
     def _empty_is_none(cls, secret: Any) -> Any:
         return secret or None
@@ -79,6 +86,13 @@ class System(BaseSettings):
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith("postgresql://"):
             raise ValueError("must be postgresql://…")
+        return url
+
+    @field_validator("notify_url")
+    @classmethod
+    def _is_a_web_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not WEB_ADDRESS.fullmatch(url.get_secret_value()):
+            raise ValueError("must be one address: https://…")
         return url
 
     @field_validator("repository")
