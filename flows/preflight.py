@@ -15,13 +15,23 @@ from dvc.exceptions import DvcException
 from dvc.utils.hydra import apply_overrides
 
 from flows import editing
+from flows.replay_section import Replay
 from flows.sweep.section import Sweep, unfit
 from tasks import devices, files, params
 from tasks.errors import ParamsError
+from tasks.judgement import Promote
 from tasks.models import chosen
+from tasks.monitoring import Monitor
+from tasks.scoring import Score
 
 GRAPH = Path("dvc.yaml")
-SECTIONS = {"sweep": Sweep}
+SECTIONS: dict[str, Any] = {
+    "promote": Promote,
+    "score": Score,
+    "monitor": Monitor,
+    "replay": Replay,
+    "sweep": Sweep,
+}
 """Sections of params.yaml that flows take, and no stage does."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from receiving import HIDDEN, Receiver, listening
 from systems import Up, command, started
 
 pytestmark = pytest.mark.xdist_group("system")  # one worker starts it, once
@@ -26,14 +27,24 @@ PAGE_PATIENCE = 60_000
 STAGES = ("sample", "ingest", "validate", "featurize", "train", "evaluate", "register")
 
 
-@pytest.fixture(scope="session")
-def system(environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with started(tmp_path_factory.mktemp("system"), environment) as up:
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[Receiver]:
+    with listening() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def system(
+    environment, webhook: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Up]:
+    told = {"VERBATIM_NOTIFY_URL": webhook.address}
+    with started(tmp_path_factory.mktemp("system"), environment, **told) as up:
         yield up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Open a browser for this module alone: its driver keeps an event loop in the thread."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
         yield opened
@@ -66,7 +77,7 @@ def pictures(tmp_path_factory) -> Path:
     return Path(os.environ.get("VERBATIM_PICTURES") or tmp_path_factory.mktemp("pictures"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clicked(system: Up, browser: Browser, pictures: Path) -> dict:
     """A run that a person started from the form, when it has finished."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -153,6 +164,20 @@ def test_a_wrong_value_fails_before_the_first_stage(system: Up):
     assert system.tasks(run["id"]) == {}
 
 
+def test_a_failed_run_is_told_and_nothing_shows_whom(system: Up, webhook: Receiver):
+    wrong = {"featurize": {"recipe": "transactions", "entity": "recency_days"}}
+    run = system.wait(system.trigger("training/manual", overrides=wrong))
+    text = webhook.text(run["id"])
+    assert text.endswith(f"{system.pages}/runs/flow-run/{run['id']}")
+    assert f"Run: {run['name']} (training/manual)" in text
+    assert "params.yaml: featurize: entity must not bear" in text
+    files = [file for file in (system.checkout / ".verbatim").rglob("*") if file.is_file()]
+    hidden = HIDDEN.encode()
+    assert not [file for file in files if hidden in file.read_bytes()]
+    said = system.command("python", "-m", "flows", "up").stdout
+    assert "told      by custom-webhook/verbatim" in said
+
+
 def test_runs_side_by_side_come_to_what_each_comes_to_alone(system: Up):
     wanted = [{"models": {"trees": {"max_depth": depth}}} for depth in (2, 4, 5, 6)]
     together = [system.trigger("training/manual", overrides=each) for each in wanted]
@@ -197,10 +222,46 @@ def test_a_sweep_trains_with_the_best_on_the_pool_for_gpus(system: Up):
     lock_of(system, name)  # it is an experiment
 
 
-def test_the_night_trains_on_all_events_there_are(system: Up):
-    run = system.wait(system.trigger("training/nightly", overrides={"seed": 5}))
-    assert run["state_type"] == "COMPLETED", run["state"]
-    assert 'dataset_version: "1998-07-01"' in kept(system, run["name"], "params.yaml")
+def test_nights_wait_for_each_other_and_one_that_is_killed_decides_after_all(system: Up):
+    overrides = {"seed": 5}
+    first = system.trigger("training/nightly", overrides=overrides)
+    system.wait_for_task(first, "featurize")
+    second = system.trigger("training/nightly", overrides=overrides)
+    for process in system.processes():
+        if process.environ().get("PREFECT__FLOW_RUN_ID") == first:
+            assert system.run(second)["state_type"] in {"SCHEDULED", "PENDING"}
+            process.kill()
+    ends = [system.wait(night, {"COMPLETED", "FAILED"}) for night in (first, second)]
+    assert sorted(run["state_name"] for run in ends) == ["Promoted", "Unchanged"], ends
+    name = ends[0]["name"]
+    assert 'dataset_version: "1998-07-01"' in kept(system, name, "params.yaml")
+    told = system.command("python", "-m", "flows", "ledger").stdout
+    assert told.count("promoted: none → version") == 1
+    assert f"by {name}" in told
+
+
+PROMOTE = """
+from tasks.registry import opened
+with opened("churn-predictor") as registry:
+    registry.decide("promoted", by="tests", subject=1, to=1, reason="the first")
+"""
+READ = """
+import sys, polars
+scores = polars.read_parquet(sys.argv[1] + "/**/*.parquet", hive_partitioning=True)
+print(scores.height, scores["version"].unique().to_list(), scores["date"].unique().to_list())
+"""
+
+
+def test_the_champion_scores_everybody_into_the_store(system: Up):
+    assert system.wait(system.trigger("training/manual"))["state_type"] == "COMPLETED"
+    promoted = system.command("python", "-c", PROMOTE)
+    assert promoted.returncode == 0, promoted.stderr
+    runs = [system.wait(system.trigger("score/daily", as_of="1998-06-01")) for _ in range(2)]
+    assert [run["state_name"] for run in runs] == ["Completed", "Cached"], runs[0]["state"]
+    assert {run["name"] for run in runs} == {"score-churn-predictor-v1-1998-06-01"}
+    found = system.command("python", "-c", READ, system.environment["VERBATIM_SCORES"])
+    assert found.stdout == "23570 [1] [datetime.date(1998, 6, 1)]\n", found.stderr
+    assert not (system.checkout / "data/scores").exists()
 
 
 @pytest.mark.parametrize("program", ["prefect", "mlflow", "store"])
