@@ -109,4 +109,4 @@ def _digits(value: object) -> str:
 def of(registry: Registry) -> tuple[list[Decision], list[str]]:
     """Read the ledger, and what is wrong with it."""
     tags = registry.tags
-    return ledger.read(tags), ledger.gaps(tags)
+    return ledger.read(tags), ledger.gaps(tags, registry.copies())

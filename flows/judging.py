@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tasks import files, judgement, ledger, metrics, registry, scored, seeds
 from tasks.errors import StageError
 from tasks.judgement import Contender, Rows, Verdict
 from tasks.ledger import Decision
-from tasks.past_model import PastModel
+from tasks.past_model import PastModel, UnfitModelError
 from tasks.registry import Registry, Version
 from tasks.store import Record
 
@@ -60,11 +61,14 @@ def conclude(
             decisions.publish(models, decision)
             return None
         if record is None or record.version is None:
-            return None
-        known, conclusion = models.decisions(), _known(models, record.version)
-        decision = None
+            raise StageError(
+                f"{run}: must be a version of {models.model_name} to be judged (got none)\n"
+                "next: run it once more, when the store of MLflow answers"
+            )
+        rule = _rule(values)
+        conclusion, decision = _known(models, record.version, rule), None
         if conclusion is None:
-            decision = _decide(models, values, run, models.version(record.version), known)
+            decision = _decide(models, values, run, models.version(record.version))
             name = PROMOTED if decision.kind == "promoted" else KEPT
             conclusion = Conclusion(name, decision.reason)
         decisions.publish(models, decision)
@@ -77,7 +81,7 @@ def _refuse(models: Registry, run: str, failure: Failure) -> Decision | None:
     reason = f"nothing to promote, {failure.what}: {_faults(failure)}"
     if known and (known[-1].by, known[-1].reason) == (run, reason[: ledger.LONGEST_REASON]):
         return None
-    return models.decide("kept", by=run, subject=None, to=champion, reason=reason)
+    return models.decide("kept", by=run, seen=champion, subject=None, to=champion, reason=reason)
 
 
 def _faults(failure: Failure) -> str:
@@ -88,14 +92,21 @@ def _faults(failure: Failure) -> str:
     return "; ".join(failure.message.splitlines()[:MOST_FAULTS])
 
 
-def _known(models: Registry, number: int) -> Conclusion | None:
+def _rule(values: Mapping[str, Any]) -> str:
+    """Name the rule that is judged by: by another one, the same two are judged anew."""
+    return sha256(values["promote"].model_dump_json().encode()).hexdigest()[:8]
+
+
+def _known(models: Registry, number: int, rule: str) -> Conclusion | None:
     """Tell what was decided before of a version and the champion of now."""
     champion = models.alias(registry.CHAMPION)
     if champion == number:
         return Conclusion(
             UNCHANGED, f"nothing has changed: {models.model_name} version {number} is the champion"
         )
-    before = ledger.judged(models.decisions(), number, champion)
+    if champion is None:
+        return None
+    before = ledger.judged(models.decisions(), number, champion, rule=rule)
     if before is None:
         return None
     return Conclusion(
@@ -109,10 +120,9 @@ def _decide(
     values: Mapping[str, Any],
     run: str,
     challenger: Version,
-    known: list[Decision],
 ) -> Decision:
-    champion, evidence = models.champion(), _origin(models, challenger)
-    back = ledger.withdrawn(known, challenger.number)
+    champion = models.champion()
+    back = ledger.withdrawn(models.decisions(), challenger.number)
     if champion is None:
         verdict = Verdict(True, "the first version that has passed the gate", {})
     elif back is not None:
@@ -120,19 +130,22 @@ def _decide(
         verdict = Verdict(False, f"{why}; only `promote` brings it back", {})
     else:
         verdict = _judged(values, champion, challenger)
+    before = None if champion is None else champion.number
+    origin = _origin(challenger, champion)
     return models.decide(
         "promoted" if verdict.promoted else "kept",
         by=run,
+        seen=before,
         subject=challenger.number,
-        to=challenger.number if verdict.promoted else models.alias(registry.CHAMPION),
+        to=challenger.number if verdict.promoted else before,
         reason=verdict.reason,
-        evidence=verdict.evidence | evidence,
+        evidence={ledger.RULE: _rule(values), **verdict.evidence, **origin},
     )
 
 
-def _origin(models: Registry, challenger: Version) -> dict[str, Any]:
+def _origin(challenger: Version, champion: Version | None) -> dict[str, Any]:
     """Give what both come from, and the challenger's gate."""
-    both = {"challenger": challenger, "champion": models.champion()}
+    both = {"challenger": challenger, "champion": champion}
     gate = files.read_json(EVALUATED / "gate.json")["checks"]
     return {
         "lineage_keys": {role: each.lineage_key for role, each in both.items() if each},
@@ -150,8 +163,14 @@ def _judged(values: Mapping[str, Any], champion: Version, challenger: Version) -
     try:
         found = PastModel(champion.run_id).predict(test.select(features))
         score = scored.probabilities(found, where)
+    except UnfitModelError as error:
+        return Verdict(False, f"they cannot be compared: {str(error).splitlines()[0]}", {})
     except StageError as error:
-        return Verdict(False, f"they cannot be compared: {error}", {})
+        raise StageError(
+            f"version {champion.number}, the champion, must score the new test rows "
+            f"(got {str(error).splitlines()[0]})\nnext: see that the store of MLflow answers; if "
+            f"its model is lost, python -m flows promote {challenger.number} --reason WHY"
+        ) from error
     rows = Rows(
         target=predicted[roles["target"]].to_numpy().astype("int64"),
         slices=test[roles["slice"]] if roles["slice"] else None,

@@ -12,13 +12,14 @@ from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from flows import decisions
+from flows.judging import PROMOTED
 from tasks import params, registry
 from tasks.errors import GateError, ParamsError, VerbatimError
 from tasks.ledger import Decision
 from tasks.register import Register
 from tasks.registry import CHAMPION, PREVIOUS, Registry, Version
 
-PROMOTED, ROLLED_BACK = "Promoted", "RolledBack"
+ROLLED_BACK = "RolledBack"
 
 
 @flow(name="promote", flow_run_name="promote version {version}", persist_result=False)
@@ -39,14 +40,15 @@ def promote(version: int, reason: str, *, force: bool = False) -> State[Any]:
 
 
 @flow(name="rollback", flow_run_name="rollback", persist_result=False)
-def rollback(reason: str) -> State[Any]:
+def rollback(reason: str, *, force: bool = False) -> State[Any]:
     """Make the version champion again that was so before.
 
     reason  why, for those who read the ledger
+    force   even if it did not pass the gate, or nobody knows whether it did
     """
     try:
         with registry.opened(_model_name()) as models:
-            decision = _roll_back(models, _said(reason))
+            decision = _roll_back(models, _said(reason), force=force)
             decisions.publish(models, decision)
     except VerbatimError as error:
         return Failed(message=str(error))
@@ -64,8 +66,8 @@ def _said(reason: str) -> str:
 
 
 def _promote(models: Registry, number: int, reason: str, *, force: bool) -> Decision:
-    wanted = models.version(number)
-    if models.alias(CHAMPION) == number:
+    wanted, champion = models.version(number), models.alias(CHAMPION)
+    if champion == number:
         raise ParamsError(
             f"{models.model_name}: must be another version than the champion (got {number})"
         )
@@ -74,6 +76,7 @@ def _promote(models: Registry, number: int, reason: str, *, force: bool) -> Deci
     return models.decide(
         "promoted",
         by=decisions.who(),
+        seen=champion,
         subject=number,
         to=number,
         reason=reason,
@@ -89,26 +92,29 @@ def _ungated(model_name: str, version: Version) -> str:
     got = "it failed" if version.passed is False else f"run {version.run_id} does not tell"
     return (
         f"{model_name} version {version.number}: must have passed the gate (got: {got})\n"
-        f"next: python -m flows promote {version.number} --reason WHY --force, if you must"
+        "next: --force, if you must"
     )
 
 
-def _roll_back(models: Registry, reason: str) -> Decision:
+def _roll_back(models: Registry, reason: str, *, force: bool) -> Decision:
     champion, previous = models.champion(), models.alias(PREVIOUS)
-    if champion is None or previous is None:
+    if champion is None or previous in {None, champion.number}:
         raise ParamsError(
             f"{models.model_name}: there must be a champion before the one of now (got none)\n"
             "next: python -m flows ledger, then python -m flows promote VERSION --reason WHY"
         )
-    back = models.version(previous)
+    back = models.version(int(previous))
+    if not back.passed and not force:
+        raise GateError(_ungated(models.model_name, back))
     keys = {"champion": champion.lineage_key, "previous": back.lineage_key}
     return models.decide(
         "rolled back",
         by=decisions.who(),
-        subject=previous,
-        to=previous,
+        seen=champion.number,
+        subject=back.number,
+        to=back.number,
         reason=reason,
-        evidence={"lineage_keys": keys},
+        evidence={"passed_gate": back.passed, "forced": force, "lineage_keys": keys},
     )
 
 

@@ -84,8 +84,8 @@ class Champion:
         )
 
 
-def read(model_name: str, alias: str = CHAMPION) -> Champion:
-    """Read the version that an alias points to.
+def read(model_name: str, number: int | None = None) -> Champion:
+    """Read a version; the champion if none is named.
 
     Raises StageError if there is none or its run is gone, TemporaryError if the store is out of
     reach.
@@ -93,7 +93,7 @@ def read(model_name: str, alias: str = CHAMPION) -> Champion:
     from mlflow.exceptions import MlflowException
 
     with looked_at(model_name) as registry, tempfile.TemporaryDirectory() as folder:
-        version = pointed_to(registry, alias)
+        version = pointed_to(registry) if number is None else registry.version(number)
         download = tracking.connect().artifacts.download_artifacts
         try:
             for name in RECORDED:  # some stores flatten what they give: each into its own folder
@@ -102,6 +102,8 @@ def read(model_name: str, alias: str = CHAMPION) -> Champion:
                 found = download(run_id=version.run_id, artifact_path=name, dst_path=str(place))
                 Path(found).rename(Path(folder, name))
         except (MlflowException, OSError) as error:
+            if not tracking.is_absent(error):
+                raise
             raise StageError(
                 f"{model_name} version {version.number}: its run {version.run_id} must hold {name} "
                 f"(got {error})\nnext: python -m flows rollback --reason WHY, or train again"

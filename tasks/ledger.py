@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ LONGEST = 5000
 """What MLflow's tables hold of the tag of a registered model."""
 
 LONGEST_REASON = 1200
+
+RULE = "rule"
+"""Key of the evidence: by what rule was judged."""
 
 Kind = Literal["promoted", "kept", "rolled back", "found"]
 
@@ -83,21 +87,39 @@ class Decision:
 
 def read(tags: Mapping[str, str]) -> list[Decision]:
     """Read the decisions among the tags of a registered model, the first of them first."""
-    names = sorted(name for name in tags if name.startswith(PREFIX))
-    return [Decision.from_json(tags[name]) for name in names]
+    return [decision for _, decision in _found(tags) if decision is not None]
 
 
-def gaps(tags: Mapping[str, str]) -> list[str]:
-    """Say which decisions are not as they were written, and which are missing."""
-    faults, known = [], {""}
+def _found(tags: Mapping[str, str]) -> list[tuple[str, Decision | None]]:
+    """Give the names of tags and what they hold; None where that is no decision."""
+    found = []
     for name in sorted(name for name in tags if name.startswith(PREFIX)):
-        number, _, stated = name.removeprefix(PREFIX).partition(".")
-        decision = Decision.from_json(tags[name])
-        if decision.id != stated or decision.number != int(number):
-            faults.append(f"decision {int(number)} is not as it was written")
+        decision = None
+        with suppress(ValueError, TypeError):
+            decision = Decision.from_json(tags[name])
+        found.append((name, decision))
+    return found
+
+
+def gaps(tags: Mapping[str, str], copies: Mapping[str, str] | None = None) -> list[str]:
+    """Say which decisions are not as they were written, and which are missing.
+
+    copies  the tags that stand with the versions: they tell of the last ones, too
+    """
+    faults, known = [], {""}
+    for name, decision in _found(tags):
+        if decision is None:
+            faults.append(f"the tag {name} holds no decision")
+            continue
+        number = decision.number
+        if decision.tag != name:
+            faults.append(f"decision {number} is not as it was written")
         if decision.before not in known:
-            faults.append(f"the decision before number {int(number)} is missing, or was changed")
-        known.add(stated)
+            faults.append(f"the decision before number {number} is missing, or was changed")
+        known.add(name.rpartition(".")[2])
+    for name, decision in _found({**(copies or {})}):
+        if name not in tags and decision is not None:
+            faults.append(f"decision {decision.number} is missing: its version still has it")
     return faults
 
 
@@ -115,11 +137,16 @@ def champions(decisions: Iterable[Decision]) -> list[int]:
     return line
 
 
-def judged(decisions: Sequence[Decision], subject: int, champion: int | None) -> Decision | None:
-    """Find the newest decision between these two, if a run has judged them before."""
+def judged(
+    decisions: Sequence[Decision], subject: int, champion: int, *, rule: str
+) -> Decision | None:
+    """Find the newest decision by which the champion was kept against a version.
+
+    rule  what stood in the section `promote`: by another rule they are judged anew
+    """
     for decision in reversed(decisions):
-        pair = decision.subject, decision.champion
-        if decision.kind in {"promoted", "kept"} and pair == (subject, champion):
+        pair = decision.kind, decision.subject, decision.champion
+        if pair == ("kept", subject, champion) and decision.evidence.get(RULE) == rule:
             return decision
     return None
 

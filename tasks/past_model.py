@@ -20,21 +20,28 @@ from tasks import files, store
 from tasks.errors import StageError
 
 _SCORE = """
-import sys
+import os, sys
 import mlflow, numpy, polars
+def refuse(why):
+    print(why, file=sys.stderr)
+    sys.exit(os.EX_DATAERR)
 uri, rows, scores, batch = sys.argv[1:]
 frame = polars.read_parquet(rows, hive_partitioning=False).to_pandas()
 model = mlflow.pyfunc.load_model(uri)
 schema = model.metadata.get_input_schema()
 if schema is None or not schema.has_input_names():
-    sys.exit("a model that does not name its columns")
+    refuse("a model that does not name its columns")
 if missing := [name for name in schema.input_names() if name not in frame]:
-    sys.exit(f"a model that also learned from {', '.join(missing)}")
+    refuse(f"a model that also learned from {', '.join(missing)}")
 step = int(batch) or max(len(frame), 1)
 starts = range(0, max(len(frame), 1), step)
 numpy.save(scores, numpy.concatenate([model.predict(frame[at : at + step]) for at in starts]))
 """
 """Names are compared first, so that the message is the same whatever the model does."""
+
+
+class UnfitModelError(StageError):
+    """A model cannot score these rows, whatever is tried: it has learned from other columns."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,8 @@ class PastModel:
         batch_rows  how many are scored at once; None: all
 
         Columns that it did not learn from are left aside.
-        Raises StageError if the store has no such model, it learned from columns that are not
-        there, or does not give one score for each row.
+        Raises UnfitModelError if it learned from columns that are not there, or does not give one
+        score for each row, StageError if the store has no such model or does not answer.
         """
         store.follow_move()
         with tempfile.TemporaryDirectory() as folder:
@@ -66,14 +73,15 @@ class PastModel:
                 check=False,
             )
             if answer.returncode != 0:
-                raise self._unfit((answer.stderr.strip().splitlines() or ["no output"])[-1])
+                kind = UnfitModelError if answer.returncode == os.EX_DATAERR else StageError
+                raise self._unfit((answer.stderr.strip().splitlines() or ["no output"])[-1], kind)
             found = np.asarray(np.load(scores, allow_pickle=False), np.float64)
         if found.shape != (len(frame),):
             raise self._unfit(f"scores of shape {found.shape} for {len(frame)} rows")
         return found
 
-    def _unfit(self, got: str) -> StageError:
-        return StageError(
+    def _unfit(self, got: str, kind: type[StageError] = UnfitModelError) -> StageError:
+        return kind(
             f"{store.shown()}: run {self.run_id!r} must hold a model of these columns "
             f"(got: {got})\n"
             "next: choose a run of the same recipe from `mlflow ui`, "

@@ -1,7 +1,7 @@
 """The registered model: its versions, who is champion, and the ledger of how that came about.
 
 Every move of an alias is a decision in the ledger. It is announced in one tag before anything
-moves, so that one that was cut off is completed by whoever looks next; an alias that stands
+moves, so that one that was cut off is completed by whoever decides next; an alias that stands
 elsewhere without such an announcement was moved by hand, and is recorded as found.
 """
 
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks import ledger, store, tracking
-from tasks.errors import ParamsError
+from tasks.errors import ParamsError, TemporaryError
 from tasks.ledger import Decision, Kind
 from tasks.store import GATE, LINEAGE_KEY
 
@@ -85,7 +85,9 @@ class Registry:
 
         try:
             gate = self._client.get_run(found.run_id).data.tags.get(GATE)
-        except MlflowException:
+        except MlflowException as error:
+            if not tracking.is_absent(error):
+                raise
             gate = None
         tags = dict(found.tags)
         return Version(
@@ -101,6 +103,20 @@ class Registry:
         """Write a tag of a version."""
         self._client.set_model_version_tag(self.model_name, str(number), name, value)
 
+    def remember(self, name: str, value: str) -> None:
+        """Write a tag of the model."""
+        self._client.set_registered_model_tag(self.model_name, name, value)
+
+    def copies(self) -> dict[str, str]:
+        """Give the tags of decisions that stand with any version."""
+        its = self._client.search_model_versions(f"name = '{self.model_name}'")
+        return {
+            name: text
+            for each in its
+            for name, text in each.tags.items()
+            if name.startswith(ledger.PREFIX)
+        }
+
     def champion(self) -> Version | None:
         """Give the champion; None if there is none yet."""
         number = self.alias(CHAMPION)
@@ -111,19 +127,32 @@ class Registry:
         kind: Kind,
         *,
         by: str,
+        seen: int | None,
         subject: int | None,
         to: int | None,
         reason: str,
         evidence: Mapping[str, Any] | None = None,
     ) -> Decision:
-        """Take a decision: append it, and move the aliases as it says; give it as it is kept."""
+        """Take a decision: append it, and move the aliases as it says; give it as it is kept.
+
+        seen  the champion that it was taken of
+
+        Raises TemporaryError if another one is champion by now: another machine has decided.
+        """
+        champion = self.alias(CHAMPION)
+        if champion != seen:
+            raise TemporaryError(
+                f"{self.model_name}: the champion must be {_named(seen)}, of which this was "
+                f"decided (got {_named(champion)}: somebody else has decided meanwhile)\n"
+                "next: see python -m flows ledger, and try again"
+            )
         tracking.make_sure_of(self._client, self.model_name)
         decision = self._appended(
             Decision(
                 kind=kind,
                 at=datetime.now(UTC).isoformat(timespec="seconds"),
                 by=by,
-                champion=self.alias(CHAMPION),
+                champion=champion,
                 subject=subject,
                 to=to,
                 reason=reason,
@@ -151,6 +180,7 @@ class Registry:
             self.decide(
                 "found",
                 by="unknown",
+                seen=champion,
                 subject=champion,
                 to=champion,
                 reason=f"the alias {CHAMPION} was found on {_named(champion)}, not on "
@@ -164,9 +194,10 @@ class Registry:
         subject = decision.subject
         if subject is not None and self._is_there(subject):
             self.tag(subject, decision.tag, text)
-        line = ledger.champions(self.decisions())
+        line = ledger.champions(self.decisions())[:-1]
+        others = (each for each in reversed(line) if each != decision.to and self._is_there(each))
         self._point(CHAMPION, decision.to)
-        self._point(PREVIOUS, next((v for v in reversed(line[:-1]) if self._is_there(v)), None))
+        self._point(PREVIOUS, next(others, None))
         self._client.delete_registered_model_tag(name, PENDING)
 
     def _is_there(self, number: int) -> bool:

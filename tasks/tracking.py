@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,14 @@ def release(
         versions = [int(made.version)]
     client.set_registered_model_alias(model_name, alias, str(max(versions)))
     return max(versions)
+
+
+def is_absent(error: BaseException) -> bool:
+    """Tell whether what was asked for is not there, from a store that does not answer."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    is_plain = type(error) in {OSError, FileNotFoundError}  # of artifacts in a folder
+    is_unknown = getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+    return is_plain or is_unknown or status == HTTPStatus.NOT_FOUND
 
 
 def make_sure_of(client: Any, model_name: str) -> None:

@@ -69,6 +69,20 @@ def test_one_that_was_changed_is_told():
     assert ledger.gaps(kept) == ["decision 2 is not as it was written"]
 
 
+def test_the_last_one_that_is_missing_is_told_by_its_copy():
+    kept = tags(LIFE)
+    last = {LIFE[-1].tag: kept.pop(LIFE[-1].tag)}
+    assert ledger.gaps(kept) == []
+    assert ledger.gaps(kept, last) == ["decision 6 is missing: its version still has it"]
+
+
+@pytest.mark.parametrize("text", ["hello", "{}", "[1]"])
+def test_a_tag_that_holds_no_decision_is_told_and_passed_by(text: str):
+    kept = tags(LIFE) | {"ledger.note": text}
+    assert len(ledger.read(kept)) == len(LIFE)
+    assert ledger.gaps(kept) == ["the tag ledger.note holds no decision"]
+
+
 def test_two_that_were_taken_at_once_stay_both():
     first, second = LIFE[0], replace(LIFE[0], by="another run")
     third = replace(LIFE[1], before=second.id)
@@ -98,10 +112,12 @@ def test_a_rollback_takes_away_what_promotions_have_added(count: int, line: list
 
 
 def test_the_same_two_were_judged_before():
-    assert ledger.judged(LIFE, 2, 1) == LIFE[1]
-    assert ledger.judged(LIFE, 3, 1) == LIFE[2]
-    assert ledger.judged(LIFE, 2, 3) is None
-    assert ledger.judged(LIFE, 3, 4) is None  # that was a rollback: a person's
+    kept = replace(LIFE[1], evidence={ledger.RULE: "strict"})
+    life = [LIFE[0], kept, *LIFE[2:]]
+    assert ledger.judged(life, 2, 1, rule="strict") == kept
+    assert ledger.judged(life, 2, 1, rule="lenient") is None  # judged anew
+    assert ledger.judged(life, 3, 1, rule="strict") is None  # it was promoted
+    assert ledger.judged(life, 2, 3, rule="strict") is None
 
 
 def test_what_was_rolled_back_stays_so_until_it_is_promoted_again():

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def decisions(checkout: Path) -> list[ledger.Decision]:
 def aliases(checkout: Path) -> dict[str, int]:
     with closing(sqlite3.connect(checkout / "mlflow.db")) as store:
         return dict(store.execute("SELECT alias, version FROM registered_model_aliases"))
+
+
+def flows(checkout: Path, environment, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["python", "-m", "flows", *words],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def state(done, environment) -> tuple[str, str]:
@@ -67,6 +79,24 @@ def test_the_night_promotes_the_first_keeps_out_the_worse_and_says_why(trained: 
     assert state(again, prefect)[0] == "Unchanged"
     assert "nothing has changed since decision 2" in state(again, prefect)[1]
     assert len(decisions(trained)) == 2
+
+    for words in (("promote", "2"), ("rollback",)):
+        assert flows(trained, prefect, *words, "--reason", "to see").returncode == 0
+    again = train(trained, prefect, "--judge", "--set", "promote.margin=0.9")
+    assert state(again, prefect)[0] == "Kept"  # by another rule they are judged anew
+    assert "version 2 was rolled back" in decisions(trained)[-1].reason
+    assert aliases(trained)["champion"] == 1
+
+
+def test_a_champion_that_cannot_score_now_is_no_verdict(trained: Path, prefect):
+    assert train(trained, prefect, "--judge").returncode == 0
+    shutil.move(trained / "mlartifacts", trained.parent / "away")
+    done = train(trained, prefect, "--judge", *LENIENT, "--set", "models.trees.max_rounds=2")
+    assert done.returncode == 1
+    assert state(done, prefect)[0] == "Failed"
+    assert "version 1, the champion, must score the new test rows" in done.stdout
+    assert "python -m flows promote 2 --reason WHY" in done.stdout
+    assert len(decisions(trained)) == 1
 
 
 def test_what_fails_the_gate_is_in_the_ledger_and_the_champion_stays(trained: Path, prefect):

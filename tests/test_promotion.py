@@ -89,7 +89,7 @@ def test_a_person_promotes_and_takes_it_back_and_the_ledger_tells_both(flows: Ty
 )
 def test_nonsense_is_refused_and_nothing_moves(flows: Type, words: list[str], said: str):
     with registry.opened(MODEL) as models:
-        models.decide("promoted", by="tests", subject=1, to=1, reason="the first")
+        models.decide("promoted", by="tests", seen=None, subject=1, to=1, reason="the first")
     done = flows(*words)
     assert done.returncode == 1
     assert said in done.stdout
@@ -119,8 +119,10 @@ def test_without_a_passed_gate_it_takes_force(flows: Type, passed: str | None):
 def test_a_ledger_that_was_tampered_with_is_told(flows: Type):
     client = tracking.connect_to_write().MlflowClient()
     with registry.opened(MODEL) as models:
-        first = models.decide("promoted", by="tests", subject=1, to=1, reason="the first")
-        models.decide("promoted", by="tests", subject=2, to=2, reason="the second")
+        first = models.decide(
+            "promoted", by="tests", seen=None, subject=1, to=1, reason="the first"
+        )
+        models.decide("promoted", by="tests", seen=1, subject=2, to=2, reason="the second")
     client.delete_registered_model_tag(MODEL, first.tag)
     done = flows("ledger")
     assert done.returncode == 1

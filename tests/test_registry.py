@@ -7,7 +7,7 @@ import pytest
 from left_behind import ASKED, MLFLOW_WARNS
 
 from tasks import ledger, registry, tracking
-from tasks.errors import ParamsError
+from tasks.errors import ParamsError, TemporaryError
 from tasks.registry import CHAMPION, PENDING, PREVIOUS, Registry
 
 pytestmark = MLFLOW_WARNS
@@ -26,7 +26,10 @@ def client(here: Path) -> Any:
 
 def decide(kind: str, to: int | None, subject: int | None = None) -> ledger.Decision:
     with registry.opened(MODEL) as models:
-        return models.decide(kind, by="tests", subject=subject or to, to=to, reason="to see")
+        seen = models.alias(CHAMPION)
+        return models.decide(
+            kind, by="tests", seen=seen, subject=subject or to, to=to, reason="to see"
+        )
 
 
 def aliases() -> tuple[int | None, int | None]:
@@ -85,7 +88,7 @@ def test_a_decision_that_is_cut_off_is_completed_by_the_next_look(
         with monkeypatch.context() as patched:
             patched.setattr(models._client, step, cut_off)
             with pytest.raises(KeyboardInterrupt):
-                models.decide("promoted", by="tests", subject=2, to=2, reason="to see")
+                models.decide("promoted", by="tests", seen=1, subject=2, to=2, reason="to see")
     with registry.opened(MODEL) as models:
         assert [each.to for each in models.decisions()] == [1, 2]
         assert PENDING not in models.tags
@@ -128,17 +131,28 @@ def test_a_version_tells_of_its_run(client: Any):
 
 def test_a_model_without_any_version_can_have_a_ledger(here: Path):
     with registry.opened("another") as models:
-        models.decide("kept", by="tests", subject=None, to=None, reason="the data was refused")
+        words = {"by": "tests", "reason": "the data was refused"}
+        models.decide("kept", seen=None, subject=None, to=None, **words)
     with registry.looked_at("another") as models:
         assert [each.reason for each in models.decisions()] == ["the data was refused"]
         assert models.champion() is None
 
 
-def test_two_registries_at_once_do_not_lose_a_decision(client: Any):
+def test_a_decision_about_a_champion_that_is_none_any_more_is_not_taken(client: Any):
     decide("promoted", 1)
-    first, second = Registry(MODEL), Registry(MODEL)
-    for models, to in ((first, 2), (second, 3)):
-        models.decide("promoted", by="tests", subject=to, to=to, reason="to see")
+    first, second = Registry(MODEL), Registry(MODEL)  # as on two machines
+    first.decide("promoted", by="tests", seen=1, subject=2, to=2, reason="to see")
+    with pytest.raises(TemporaryError, match=r"must be version 1.*\(got version 2: somebody"):
+        second.decide("promoted", by="tests", seen=1, subject=3, to=3, reason="to see")
     with registry.looked_at(MODEL) as models:
-        assert [each.to for each in models.decisions()] == [1, 2, 3]
-        assert ledger.gaps(models.tags) == []
+        assert [each.to for each in models.decisions()] == [1, 2]
+        assert ledger.gaps(models.tags, models.copies()) == []
+
+
+def test_a_version_that_is_champion_twice_has_another_one_before_it(client: Any):
+    for to in (3, 1, 3):
+        decide("promoted", to)
+    client.delete_registered_model_alias(MODEL, PREVIOUS)
+    client.delete_model_version(MODEL, "1")
+    decide("kept", 3, subject=2)
+    assert aliases() == (3, None)
