@@ -30,7 +30,7 @@ from flows.graph import Graph
 from flows.monitor_report import Result
 from flows.scoring import latest
 from flows.walk import DATA_REFUSED
-from tasks import alarm, events, files, measures, monitor_figures, monitoring, observation
+from tasks import alarm, events, files, measures, monitor_figures, monitoring, observation, seeds
 from tasks import champion as champions
 from tasks.champion import Champion
 from tasks.errors import DataValidationError, ParamsError, VerbatimError
@@ -43,6 +43,8 @@ from tasks.registry import CHAMPION, looked_at, opened
 
 INGEST = "ingest"
 KEPT = Path(".verbatim/monitor")
+PURPOSE = "monitor"
+"""What the seed of the bootstrap is derived for."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def look(plan: Plan) -> Result:
         time=plan.held.time_column,
         score=champion.score,
         resamples=section.resamples,
-        seed=plan.values["seed"],
+        seed=seeds.derive(plan.values["seed"], PURPOSE),
     )
     patterns = monitoring.ignored(section, champion.settings["evaluate"]["drift_ignored"])
     findings = monitoring.judge(section, seen, patterns)
@@ -171,15 +173,15 @@ def _changed(champion: Champion, rows: pl.DataFrame) -> str | None:
 
 
 def _tell(plan: Plan, result: Result, *, retrain: bool) -> State[Any]:
-    """Tell what has newly crossed, once; keep with the version what was told."""
+    """Tell what has newly crossed, once; keep with the model what was told."""
     with opened(plan.model_name) as registry:
-        told = alarm.read(registry.version(result.version).tags.get(alarm.TAG))
+        told = alarm.read(registry.tags.get(alarm.TAG))
         news = alarm.news(told, result.findings)
         if news and retrain:
             emit(result, news)
         after = alarm.updated(told, result.findings, plan.as_of)
-        if after != told:
-            registry.tag(result.version, alarm.TAG, alarm.write(after))
+        if retrain and after != told:
+            registry.remember(alarm.TAG, alarm.write(after))
     if news:
         return Completed(name="Drifted", message="\n".join(each.why for each in news))
     if after:

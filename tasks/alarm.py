@@ -1,7 +1,7 @@
-"""What of the champion's drift was told already: kept as a tag of its version.
+"""What of the champion's drift was told already: kept as a tag of the registered model.
 
-A threshold that is crossed for a month starts one retrain, not one per night. What is quiet again
-is forgotten, so that the next crossing is told again; a new champion begins with nothing told.
+A threshold that is crossed for a month starts one retrain, not one per night, even if that makes
+another champion. What is quiet again is forgotten, so that the next crossing is told again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import date
 from tasks.monitoring import Finding
 
 TAG = "drift_alarm"
-"""Tag of a version: what was told of it, as JSON: finding -> the day as of which it was told."""
+"""Tag of the model: what was told, as JSON: finding -> the day as of which it was told."""
 
 Told = dict[str, str]
 
@@ -36,8 +36,11 @@ def news(told: Told, findings: Sequence[Finding]) -> list[Finding]:
 def updated(told: Told, findings: Sequence[Finding], as_of: date) -> Told:
     """Give what is told after today: the news too, and no longer what is quiet again.
 
-    A finding that cannot be told today is not quiet: its alarm stays.
+    A finding that cannot be told today is not quiet: its alarm stays. A look back at a day before
+    the newest that was told changes nothing.
     """
+    if told and as_of.isoformat() < max(told.values()):
+        return told
     quiet = {each.name for each in findings if not each.crossed and each.observed is not None}
     new = {each.name: as_of.isoformat() for each in news(told, findings)}
     return {name: day for name, day in told.items() if name not in quiet} | new

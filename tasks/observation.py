@@ -126,7 +126,7 @@ def observe(
     score  gives the champion's scores of raw example columns
     """
     features, refusal = None, None
-    draws = {"resamples": resamples, "seed": seeds.derive(seed, "monitor")}
+    draws = {"resamples": resamples, "seed": seed}
     try:
         features = describe(champion, lake, as_of=as_of, score=score, **draws)
     except (DataValidationError, ParamsError) as error:

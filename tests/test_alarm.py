@@ -30,6 +30,11 @@ def test_what_cannot_be_told_is_not_quiet():
     assert alarm.updated(told, [finding("a", None)], JULY) == told
 
 
+def test_a_look_back_forgets_nothing():
+    told = {"a": "1998-07-01"}
+    assert alarm.updated(told, [finding("a", 0.1)], JUNE) == told
+
+
 def test_tag_is_read_as_it_was_written():
     assert alarm.read(alarm.write({"a": "1998-06-01"})) == {"a": "1998-06-01"}
     assert alarm.read(None) == {}

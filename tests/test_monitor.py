@@ -26,7 +26,9 @@ def championed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained / 'mlflow.db'}")
     with opened("churn-predictor") as registry:
-        registry.decide("promoted", by="tests", subject=1, to=1, reason="it is the first")
+        registry.decide(
+            "promoted", by="tests", seen=None, subject=1, to=1, reason="it is the first"
+        )
     for path in Path("data/lake").rglob("*.parquet"):
         files.write_parquet(LAKE / path.relative_to("data/lake"), files.read_parquet(path))
     preflight.override([f"ingest.source={LAKE}"])
@@ -79,9 +81,16 @@ def retrains(place: Place) -> list[dict]:
 
 def told() -> dict[str, str]:
     client = tracking.connect().MlflowClient()
-    return json.loads(
-        client.get_model_version("churn-predictor", "1").tags.get("drift_alarm", "{}")
-    )
+    return json.loads(client.get_registered_model("churn-predictor").tags.get("drift_alarm", "{}"))
+
+
+def crown_another() -> None:
+    """Make another version of the same run the champion."""
+    client = tracking.connect_to_write().MlflowClient()
+    first = client.get_model_version("churn-predictor", "1")
+    client.create_model_version(first.name, first.source, first.run_id, tags=first.tags)
+    with opened(first.name) as registry:
+        registry.decide("promoted", by="tests", seen=1, subject=2, to=2, reason="to see")
 
 
 def test_shipped_data_is_quiet(championed: Path, place: Place):
@@ -141,6 +150,12 @@ def test_drift_is_told_once_and_starts_one_retrain(championed: Path, place: Plac
     assert "still drifting, told on 1998-07-31" in run["state"]["message"]
     assert told() == {"rows.amount_cents": "1998-07-31"}
 
+    crown_another()
+    assert monitor(championed, place.environment, "--as-of", "1998-08-02").returncode == 0
+    assert last(place)["name"] == "monitor-churn-predictor-v2-1998-08-02"
+    assert last(place)["state_name"] == "Completed"  # it was told of the champion before
+    assert len(events(place)) == before + 1
+
     deliver(1)
     assert "none over its bound" in monitor(championed, place.environment).stdout
     assert told() == {}
@@ -157,7 +172,7 @@ def test_drift_is_told_once_and_starts_one_retrain(championed: Path, place: Plac
         check=True,
     )
     assert "Drifted" in done.stdout  # what was quiet for a night is told again
-    assert told() == {"rows.amount_cents": "1998-07-31"}
+    assert told() == {}  # but not kept by a run that starts nothing
     assert len(events(place)) == before + 1
     assert len(retrains(place)) == known + 1
     place.started.extend(run["id"] for run in retrains(place))
@@ -176,7 +191,7 @@ def test_past_that_has_changed_is_reported(championed: Path, place: Place):
     ("arguments", "message"),
     [
         (["--as-of", "1998-06-01"], "as_of: must not be before 1998-07-01"),
-        (["--as-of", "someday"], "invalid fromisoformat value"),
+        (["--as-of", "someday"], "must be a date such as 1998-07-01 (got someday)"),
     ],
 )
 def test_day_that_cannot_be_looked_from_is_refused(
