@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
-from datetime import date
+from pathlib import Path
+from typing import Any
 
-from flows.verbs.verb import Verb, reach_server
+from flows.verbs.verb import Verb, day, ended, reach_server
 
 
 def promote(arguments: argparse.Namespace) -> int:
@@ -16,13 +18,12 @@ def promote(arguments: argparse.Namespace) -> int:
 
     reach_server()
     asked = {"version": arguments.version, "reason": arguments.reason, "force": arguments.force}
-    return _ended(promotion.promote(**asked, return_state=True))
+    return _decided(promotion.promote(**asked, return_state=True))
 
 
 def _promote_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("version", metavar="VERSION", type=int, help="of the registered model")
     _let_say_why(verb)
-    verb.add_argument("--force", action="store_true", help="even if it did not pass the gate")
 
 
 def rollback(arguments: argparse.Namespace) -> int:
@@ -30,18 +31,19 @@ def rollback(arguments: argparse.Namespace) -> int:
     from flows import promotion
 
     reach_server()
-    return _ended(promotion.rollback(arguments.reason, return_state=True))
+    asked = {"reason": arguments.reason, "force": arguments.force}
+    return _decided(promotion.rollback(**asked, return_state=True))
 
 
 def _let_say_why(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--reason", required=True, metavar="WHY", help="kept in the ledger")
+    verb.add_argument("--force", action="store_true", help="even if it did not pass the gate")
 
 
-def _ended(state: object) -> int:
-    """Print what a flow came to; give the exit status."""
-    print(state.message)  # type: ignore[attr-defined]
+def _decided(state: Any) -> int:
+    status = ended(state)
     print("next  python -m flows ledger")
-    return 0 if state.is_completed() else 1  # type: ignore[attr-defined]
+    return status
 
 
 def ledger(arguments: argparse.Namespace) -> int:
@@ -75,16 +77,13 @@ def score(arguments: argparse.Namespace) -> int:
     from flows.scoring import score as score_all
 
     reach_server()
-    state = score_all(as_of=arguments.as_of, return_state=True)
-    if not state.is_completed():
-        print(state.message)
-    return 0 if state.is_completed() else 1
+    return ended(score_all(as_of=arguments.as_of, return_state=True), silent=True)
 
 
-def _score_options(verb: argparse.ArgumentParser) -> None:
+def _let_say_when(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--as-of",
-        type=date.fromisoformat,
+        type=day,
         metavar="DATE",
         help="only events before DATE are known; by default the day after the newest event",
     )
@@ -98,19 +97,7 @@ def monitor(arguments: argparse.Namespace) -> int:
     from flows.monitor import monitor as look
 
     reach_server()
-    state = look(as_of=arguments.as_of, return_state=True)
-    if not state.is_completed():
-        print(state.message)
-    return 0 if state.is_completed() else 1
-
-
-def _monitor_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--as-of",
-        metavar="DATE",
-        type=date.fromisoformat,
-        help="know only what happened before DATE; default: the day after the newest event",
-    )
+    return ended(look(as_of=arguments.as_of, return_state=True), silent=True)
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -118,12 +105,14 @@ def replay(arguments: argparse.Namespace) -> int:
     from flows import preflight
 
     preflight.check(needed=("promote", "score", "monitor", "replay"))
+    for name in [name for name in os.environ if name.startswith("PREFECT_API_")]:
+        del os.environ[name]  # nobody is to be told of what was long ago
+    home = Path(".verbatim/replay/prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PREFECT_HOME"] = str(home)
     from flows.replay import replay as live
 
-    reach_server()
-    state = live(arguments.first, arguments.last, return_state=True)
-    print(state.message)
-    return 0 if state.is_completed() else 1
+    return ended(live(arguments.first, arguments.last, return_state=True))
 
 
 def _replay_options(verb: argparse.ArgumentParser) -> None:
@@ -136,7 +125,7 @@ def _replay_options(verb: argparse.ArgumentParser) -> None:
             dest=name,
             required=True,
             metavar="DATE",
-            type=date.fromisoformat,
+            type=day,
             help=words,
         )
 
@@ -145,7 +134,7 @@ VERBS = (
     Verb(promote, _promote_options),
     Verb(rollback, _let_say_why),
     Verb(ledger, _ledger_options),
-    Verb(score, _score_options),
-    Verb(monitor, _monitor_options),
+    Verb(score, _let_say_when),
+    Verb(monitor, _let_say_when),
     Verb(replay, _replay_options),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.verbs.verb import Verb, let_set, reach_server
+from flows.verbs.verb import Verb, ended, let_set, reach_server
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -19,9 +19,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     reach_server()
     state = training(judge=arguments.judge, force=arguments.force, return_state=True)
-    if arguments.judge:
-        print(state.message)
-    return 0 if state.is_completed() else 1
+    return ended(state) if arguments.judge else int(not state.is_completed())
 
 
 def _version(wanted: str) -> str:

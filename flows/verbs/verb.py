@@ -6,7 +6,8 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import date
+from typing import Any, TypeVar
 
 from tasks.errors import StageError
 
@@ -59,6 +60,27 @@ def above(least: Number) -> Callable[[str], Number]:
 
     read.__name__ = "number"  # what argparse calls it in its messages
     return read
+
+
+def day(text: str) -> date:
+    """Read a date."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a date such as 1998-07-01 (got {text})"
+        ) from None
+
+
+def ended(state: Any, *, silent: bool = False) -> int:
+    """Print what a flow came to; give the exit status.
+
+    silent  the flow has told it, if all is well
+    """
+    is_well = state.is_completed()
+    if not (is_well and silent):
+        print(state.message)
+    return 0 if is_well else 1
 
 
 def let_set(verb: argparse.ArgumentParser) -> None:
