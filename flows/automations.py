@@ -107,14 +107,7 @@ def reconciling(deployment_id: Any) -> AutomationCore:
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[
-            RunDeployment(
-                source="selected",
-                deployment_id=deployment_id,
-                job_variables=None,
-                parameters={"flow_run_id": FLOW_RUN_ID},
-            )
-        ],
+        actions=[_start(deployment_id, {"flow_run_id": FLOW_RUN_ID})],
     )
 
 
@@ -131,14 +124,16 @@ def retraining(deployment_id: Any) -> AutomationCore:
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[
-            RunDeployment(
-                source="selected",
-                deployment_id=deployment_id,
-                job_variables=None,
-                parameters=None,  # those of the deployment
-            )
-        ],
+        actions=[_start(deployment_id, None)],  # with the parameters of the deployment
+    )
+
+
+def _start(deployment_id: Any, parameters: dict[str, Any] | None) -> RunDeployment:
+    return RunDeployment(
+        source="selected",
+        deployment_id=deployment_id,
+        job_variables=None,
+        parameters=parameters,
     )
 
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound
-from prefect.utilities.schema_tools import validate
 from pydantic import Field
 
 from tasks.errors import ParamsError
@@ -93,6 +92,8 @@ def job_variables(placement: Placement, pool: WorkPool, path: str = "placement")
 
 def _refused(variables: dict[str, Any], schema: dict[str, Any]) -> dict[str, str]:
     """Hold variables against a pool's schema: the fields that it does not take, and why."""
+    from prefect.utilities.schema_tools import validate  # a fifth of a second, before every run
+
     fields = {variable: field for field, variable in VARIABLES.items()}
     errors = validate(variables, schema, ignore_required=True)
     return {

@@ -140,7 +140,9 @@ def score(*, as_of: date | None = None) -> State[Any]:
 
 def _score(plan: Plan) -> dict[str, Any]:
     """Read, check, score and write, a task run each; give the manifest."""
-    champion: Champion = _run("champion", lambda: champions.read(plan.model_name))
+    champion: Champion = _run(
+        "champion", lambda: champions.read(plan.model_name, plan.version.number)
+    )
     process.pin(champion.settings.get("pins", ""))
     batch_rows, day = plan.score.batch_rows, plan.as_of
 

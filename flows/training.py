@@ -24,9 +24,9 @@ from flows.live import Live
 from flows.placement import Placement
 from flows.progress import Progress
 from flows.report import Row
-from flows.walk import walk
+from flows.walk import Failure, walk
 from tasks import ingest, lineage, params, store, tracking
-from tasks.errors import ParamsError, TemporaryError, VerbatimError
+from tasks.errors import DataValidationError, ParamsError, TemporaryError, VerbatimError
 from tasks.store import Record
 
 INGEST = "ingest"
@@ -106,7 +106,9 @@ def run_name() -> str:
 
 
 def _asked(overrides: Overrides, *, latest: bool) -> str:
-    return f"{latest} {overrides.model_dump_json()}"
+    file = params.FILE
+    written = file.read_text(encoding="utf-8") if file.exists() else ""
+    return f"{latest} {overrides.model_dump_json()} {written}"
 
 
 AS_IN_PARAMS, ANY_MACHINE = Overrides(), Placement()
@@ -132,7 +134,11 @@ def training(
     try:
         plan = _foreseen.pop(_asked(overrides, latest=latest), None)
         plan = plan or settle(overrides, latest=latest)
+        if judge:
+            preflight.check(needed=("promote",), here=False)
         bring = _Bring(plan, placement, force=force)
+    except DataValidationError as error:
+        return _refused(str(error), judge=judge)
     except VerbatimError as error:
         return Failed(message=str(error))
     rows, experiment = list[Row](), plan.values["register"].experiment
@@ -160,6 +166,18 @@ def training(
     return Completed(message=report.summary(rows))
 
 
+def _refused(message: str, *, judge: bool) -> State[Any]:
+    """End a run that could not even see up to when there are events."""
+    failure = Failure(INGEST, DataValidationError.__name__, message)
+    try:
+        if judge:
+            values = preflight.check(needed=("promote",), here=False)
+            judging.conclude(values, str(runtime.flow_run.name), None, failure)
+    except VerbatimError as error:
+        message += f"\n{error}"
+    return Failed(name=failure.state_name, message=message)
+
+
 class _Bring:
     """Brings the stages of one run up to date, each where it is to be computed.
 
@@ -168,9 +186,10 @@ class _Bring:
 
     def __init__(self, plan: Plan, placement: Placement, *, force: bool) -> None:
         self._plan, self._placement, self._force = plan, placement, force
-        for pool in plan.pools:
+        asked = placement != ANY_MACHINE
+        for pool in plan.pools if asked else ():
             elsewhere.check(pool, placement)
-        if placement != ANY_MACHINE and not plan.pools:
+        if asked and not plan.pools:
             raise ParamsError(
                 "placement: must be left empty where no stage goes to another pool (got "
                 f"{placement.model_dump(exclude_defaults=True)})"

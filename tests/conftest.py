@@ -31,12 +31,13 @@ PATIENCE_SECONDS = 120
 def free_ports(count: int) -> list[int]:
     """Ports that are free now, with the three above each, and what lies 10,000 above them.
 
-    They lie below those that the system gives to outgoing connections, and each worker of the
-    tests draws from its own, so that nobody takes one before its server does.
+    They lie below those that the system gives to outgoing connections, above those that Ray gives
+    to its workers, and each worker of the tests draws from its own, so that nobody takes one before
+    its server does.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    lowest = 10_000 + worker % 4 * 3_000
-    starts = random.sample(range(lowest, lowest + 3_000, 4), k=750)
+    lowest = 20_000 + worker % 4 * 680
+    starts = random.sample(range(lowest, lowest + 680, 4), k=170)
     return list(itertools.islice(filter(_is_free, starts), count))
 
 

@@ -326,7 +326,7 @@ def test_training_whose_process_is_killed_is_taken_up_by_the_same_flow_run(
         stages = at_work()
         kill(int(place.run(run_id).infrastructure_pid or 0))
         wait_until(lambda: "AwaitingRetry" in place.states(run_id))
-        assert not [each for each in stages if each.is_running()]
+        assert not [each for each in stages if is_alive(each.pid)]
         place.wait(run_id, "Completed", seconds=240)
     place.forget()
     assert runs_of(trained)[len(before) :][-1] == "FINISHED"

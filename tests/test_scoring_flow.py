@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("trained")  # one worker trains, once
 PROMOTE = """
 from tasks.registry import opened
 with opened("churn-predictor") as registry:
-    registry.decide("promoted", by="tests", subject=1, to=1, reason="the first")
+    registry.decide("promoted", by="tests", seen=None, subject=1, to=1, reason="the first")
 """
 PLACE = "data/scores/date=1998-04-01/version=1"
 NAME = "score-churn-predictor-v1-1998-04-01"

@@ -124,7 +124,8 @@ def test_killed_with_all_it_started_it_goes_on(
 def test_interrupted_by_ctrl_c_it_leaves_nothing_open(
     searching: Path, prefect: dict[str, str]
 ) -> None:
-    with begun(searching, prefect, *SLOW) as process:
+    settings = (*SLOW, "sweep.n_trials=12")
+    with begun(searching, prefect, *settings) as process:
         wait_until(lambda: finished(searching) >= 1, process)
         group = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
@@ -134,8 +135,8 @@ def test_interrupted_by_ctrl_c_it_leaves_nothing_open(
     assert parent["status"] == "KILLED"
     assert {run["status"] for run in children.values()} <= {"FINISHED", "FAILED"}
     assert not [trial for trial in trials(searching) if trial.state == TrialState.RUNNING]
-    sweep(searching, prefect, *SLOW)
-    agree(searching)
+    sweep(searching, prefect, *settings)
+    agree(searching, 12)
 
 
 def test_a_trial_whose_worker_dies_is_tried_once_more(

@@ -240,11 +240,6 @@ def test_nights_wait_for_each_other_and_one_that_is_killed_decides_after_all(sys
     assert f"by {name}" in told
 
 
-PROMOTE = """
-from tasks.registry import opened
-with opened("churn-predictor") as registry:
-    registry.decide("promoted", by="tests", subject=1, to=1, reason="the first")
-"""
 READ = """
 import sys, polars
 scores = polars.read_parquet(sys.argv[1] + "/**/*.parquet", hive_partitioning=True)
@@ -254,8 +249,9 @@ print(scores.height, scores["version"].unique().to_list(), scores["date"].unique
 
 def test_the_champion_scores_everybody_into_the_store(system: Up):
     assert system.wait(system.trigger("training/manual"))["state_type"] == "COMPLETED"
-    promoted = system.command("python", "-c", PROMOTE)
-    assert promoted.returncode == 0, promoted.stderr
+    words = ("promote", "1", "--reason", "the first")
+    promoted = system.command("python", "-m", "flows", *words)
+    assert promoted.returncode == 0, promoted.stdout
     runs = [system.wait(system.trigger("score/daily", as_of="1998-06-01")) for _ in range(2)]
     assert [run["state_name"] for run in runs] == ["Completed", "Cached"], runs[0]["state"]
     assert {run["name"] for run in runs} == {"score-churn-predictor-v1-1998-06-01"}
