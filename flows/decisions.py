@@ -23,7 +23,8 @@ def who() -> str:
     """Name who decides: the person at the terminal, or the run that was started from elsewhere."""
     if runtime.deployment.id is not None:
         return f"run {runtime.flow_run.name}"
-    asked = subprocess.run(["git", "var", "GIT_AUTHOR_IDENT"], capture_output=True, text=True)  # noqa: PLW1510
+    command = ["git", "var", "GIT_AUTHOR_IDENT"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     name = asked.stdout.rpartition(">")[0]
     return f"{name}>" if name else getpass.getuser()
 

@@ -128,7 +128,9 @@ def unreachable(address: str, error: Exception, key: str = "ingest.source") -> S
             f"{what}check {key} in params.yaml and the credentials in the environment "
             "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
         )
-    return TemporaryError(f"{what}try again; if it stays away, check AWS_ENDPOINT_URL")
+    return TemporaryError(
+        f"{what}try again; if it stays so, check the disk, or for s3:// AWS_ENDPOINT_URL"
+    )
 
 
 def unified(parts: list[SourceFile]) -> list[SourceFile]:

@@ -92,13 +92,15 @@ def read(tags: Mapping[str, str]) -> list[Decision]:
 
 def _found(tags: Mapping[str, str]) -> list[tuple[str, Decision | None]]:
     """Give the names of tags and what they hold; None where that is no decision."""
-    found = []
-    for name in sorted(name for name in tags if name.startswith(PREFIX)):
-        decision = None
-        with suppress(ValueError, TypeError):
-            decision = Decision.from_json(tags[name])
-        found.append((name, decision))
-    return found
+    names = sorted(name for name in tags if name.startswith(PREFIX))
+    return [(name, parsed(tags[name])) for name in names]
+
+
+def parsed(text: str) -> Decision | None:
+    """Read a decision; None if the text is none, as when somebody has written into its tag."""
+    with suppress(ValueError, TypeError):
+        return Decision.from_json(text)
+    return None
 
 
 def gaps(tags: Mapping[str, str], copies: Mapping[str, str] | None = None) -> list[str]:
@@ -117,7 +119,7 @@ def gaps(tags: Mapping[str, str], copies: Mapping[str, str] | None = None) -> li
         if decision.before not in known:
             faults.append(f"the decision before number {number} is missing, or was changed")
         known.add(name.rpartition(".")[2])
-    for name, decision in _found({**(copies or {})}):
+    for name, decision in _found(copies or {}):
         if name not in tags and decision is not None:
             faults.append(f"decision {decision.number} is missing: its version still has it")
     return faults

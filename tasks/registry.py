@@ -172,8 +172,11 @@ class Registry:
 
     def settle(self) -> None:
         """Complete a decision that was cut off; record a champion that somebody else has made."""
-        if pending := self.tags.get(PENDING):
-            self._carry_out(Decision.from_json(pending))
+        if (text := self.tags.get(PENDING)) is not None:
+            if (pending := ledger.parsed(text)) is not None:
+                self._carry_out(pending)
+            else:
+                self._client.delete_registered_model_tag(self.model_name, PENDING)
         known, champion = self.decisions(), self.alias(CHAMPION)
         last = known[-1].to if known else None
         if champion != last:
@@ -188,17 +191,25 @@ class Registry:
             )
 
     def _carry_out(self, decision: Decision) -> None:
-        """Do what a decision says; what is done already is done again to no effect."""
+        """Do what a decision says; what is done already is done again to no effect.
+
+        The aliases stay if its version was deleted meanwhile: then it stands in the ledger alone.
+        """
         text, name = decision.to_json(), self.model_name
         self._client.set_registered_model_tag(name, decision.tag, text)
         subject = decision.subject
         if subject is not None and self._is_there(subject):
             self.tag(subject, decision.tag, text)
-        line = ledger.champions(self.decisions())[:-1]
-        others = (each for each in reversed(line) if each != decision.to and self._is_there(each))
-        self._point(CHAMPION, decision.to)
-        self._point(PREVIOUS, next(others, None))
+        if decision.to is None or self._is_there(decision.to):
+            self._point(CHAMPION, decision.to)
+            self._point(PREVIOUS, self._before(decision.to))
         self._client.delete_registered_model_tag(name, PENDING)
+
+    def _before(self, champion: int | None) -> int | None:
+        """Find the version that was champion before, of those that are there."""
+        line = ledger.champions(self.decisions())[:-1]
+        others = (each for each in reversed(line) if each != champion and self._is_there(each))
+        return next(others, None)
 
     def _is_there(self, number: int) -> bool:
         its = f"name = '{self.model_name}' and version_number = {number}"

@@ -1,5 +1,6 @@
 """The registry against a real store: aliases follow decisions, whatever is cut off or lost."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,27 @@ def test_a_decision_that_is_cut_off_is_completed_by_the_next_look(
             with pytest.raises(KeyboardInterrupt):
                 models.decide("promoted", by="tests", seen=1, subject=2, to=2, reason="to see")
     with registry.opened(MODEL) as models:
+        assert [each.to for each in models.decisions()] == [1, 2]
+        assert PENDING not in models.tags
+    assert aliases() == (2, 1)
+
+
+def test_a_decision_cut_off_about_a_version_deleted_since_stops_nobody(client: Any):
+    last = decide("promoted", 1)
+    cut_off = replace(last, number=2, before=last.id, champion=1, subject=3, to=3)
+    client.set_registered_model_tag(MODEL, PENDING, cut_off.to_json())
+    client.delete_model_version(MODEL, "3")
+    with registry.opened(MODEL) as models:
+        assert [each.kind for each in models.decisions()] == ["promoted", "promoted", "found"]
+        assert PENDING not in models.tags
+    assert aliases()[0] == 1
+
+
+def test_a_note_in_the_place_of_a_decision_cut_off_stops_nobody(client: Any):
+    decide("promoted", 1)
+    client.set_registered_model_tag(MODEL, PENDING, "hello")
+    decide("promoted", 2)
+    with registry.looked_at(MODEL) as models:
         assert [each.to for each in models.decisions()] == [1, 2]
         assert PENDING not in models.tags
     assert aliases() == (2, 1)
