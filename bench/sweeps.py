@@ -2,8 +2,8 @@
 
 * `recipe`: 40 trials of `trees` on one core, as whole processes: the sweep that most people write
   (`bench.recipe`), and ours; trials a minute, and the best value of each;
-* `trial`: what tracking and orchestration add to a trial, on one core: the seconds by which a sweep
-  of more trials is longer, less those that it takes to compute them alone;
+* `trial`: what tracking and orchestration add to a trial, on one core and on all: the seconds by
+  which a sweep of more trials is longer, less those that it takes to compute them alone;
 * `workers`: the same 40 trials by two workers and by one, on two cores.
 
 What is compared runs in turn, each in a checkout in which no sweep was before. A Prefect server is
@@ -82,19 +82,25 @@ def recipe(checkout: Path, environment: Environment, rounds: int) -> None:
 
 
 def trial(checkout: Path, environment: Environment, rounds: int) -> None:
-    """Tell what a trial costs beside what it computes."""
-    costs, computed = [], []
-    for _ in range(rounds):
-        taken = {}
-        for count in (FEW, MANY):
-            forget(checkout)
-            settings = (*SAME, *SHORT, f"sweep.n_trials={count}")
-            taken[count], _ = sweep(checkout, environment, *settings, alone=True)
-        _, said = told(f"{ALONE}{sys.executable} -m bench.alone", checkout, environment)
-        computed.append(float(said.split()[-1]))
-        costs.append((taken[MANY] - taken[FEW]) / (MANY - FEW) - computed[-1])
-    milliseconds = [1000 * cost for cost in costs]
-    print(f"  beside {statistics.median(computed):.3f} s computed: {spread(milliseconds, 1)} ms")
+    """Tell what a trial costs beside what it computes, its record in MLflow on the same core too.
+
+    And on all cores, where a process of its own writes that record meanwhile.
+    """
+    for where, alone in (("one core", True), ("all cores", False)):
+        costs, computed = [], []
+        for _ in range(rounds):
+            taken = {}
+            for count in (FEW, MANY):
+                forget(checkout)
+                settings = (*SAME, *SHORT, f"sweep.n_trials={count}")
+                taken[count], _ = sweep(checkout, environment, *settings, alone=alone)
+            words = f"{ALONE if alone else ''}{sys.executable} -m bench.alone"
+            _, said = told(words, checkout, environment)
+            computed.append(float(said.split()[-1]))
+            costs.append((taken[MANY] - taken[FEW]) / (MANY - FEW) - computed[-1])
+        milliseconds = spread([1000 * cost for cost in costs], 1)
+        middle = statistics.median(computed)
+        print(f"  {where}: beside {middle:.3f} s computed {milliseconds} ms", flush=True)
 
 
 def workers(checkout: Path, environment: Environment, rounds: int) -> None:
