@@ -14,19 +14,33 @@ from pathlib import Path
 
 LOCK = Path("requirements.lock")
 NONE = "none"
+CPU_FACTS = Path("/proc/cpuinfo")
+
+VARIABLES = (
+    *("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("RAYON_NUM_THREADS", "PYTHONHASHSEED", "TZ", "LC_ALL", "GLIBC_TUNABLES", "DNNL_MAX_CPU_ISA"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
+)
+"""Variables that a careless computation depends on, beside those that `pins` of params.yaml set."""
+
+INSTRUCTIONS = re.compile(r"avx\w*|fma|f16c|amx\w*|sve\w*|asimd\w*|bf16")
+"""Sets of instructions that numeric libraries choose by, as Linux spells them."""
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
 
 
 def describe(lock: Path = LOCK) -> dict[str, str]:
-    """Name CPU, GPU and its driver, Python, image tag and the lock's SHA-256.
+    """Name CPU, GPU and its driver, Python, image tag, variables and the lock's SHA-256.
 
-    "none" where there is no GPU and no image; `VERBATIM_IMAGE` is set inside an image.
+    "none" where there is no GPU, no image, no variable; `VERBATIM_IMAGE` is set inside an image.
     """
     gpu, driver = gpu_and_driver()
     return {
         "cpu": cpu(),
         "cpu_count": str(os.cpu_count()),
+        "cpu_features": cpu_features(),
+        "usable_cpus": str(usable_cpus()),
+        "variables": variables(),
         "gpu": gpu,
         "gpu_driver": driver,
         "python": platform.python_version(),
@@ -42,10 +56,29 @@ def git_commit() -> str:
     return "" if told == "unknown" else told
 
 
-def cpu(facts: Path = Path("/proc/cpuinfo")) -> str:
+def cpu(facts: Path = CPU_FACTS) -> str:
     """Give the CPU's model name, or its architecture where Linux does not tell."""
     named = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE)
     return named[1] if named else platform.machine()
+
+
+def cpu_features(facts: Path = CPU_FACTS) -> str:
+    """Give the sets of instructions that libraries choose by; "none" if Linux tells none."""
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", facts.read_text(), re.MULTILINE)
+    known = sorted(filter(INSTRUCTIONS.fullmatch, flags[1].split())) if flags else []
+    return " ".join(known) or NONE
+
+
+def usable_cpus() -> int:
+    """Give how many processors this process may use: by so many threads libraries compute."""
+    return len(os.sched_getaffinity(0))
+
+
+def variables() -> str:
+    """Give those of `VARIABLES` that are set, as `name=value`; "none" if none is."""
+    return (
+        " ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ) or NONE
+    )
 
 
 def gpu_and_driver() -> tuple[str, str]:

@@ -4,6 +4,7 @@ import pytest
 from left_behind import ROOT
 
 from tasks import environment
+from tasks.differences import machines
 
 
 @pytest.mark.parametrize(("told", "known"), [("verbatim:01ab", "verbatim:01ab"), ("", "none")])
@@ -25,6 +26,36 @@ def test_processor_without_a_name_is_known_by_its_kind(tmp_path: Path) -> None:
     (tmp_path / "nameless").write_text("processor\t: 0\n")
     assert environment.cpu(tmp_path / "named") == "Some CPU @ 3 GHz"
     assert environment.cpu(tmp_path / "nameless")
+
+
+@pytest.mark.parametrize(
+    ("facts", "known"),
+    [
+        ("flags\t\t: fpu sse2 fma avx2 avx avx512f\n", "avx avx2 avx512f fma"),
+        ("Features\t: fp asimd sve bf16 aes\n", "asimd bf16 sve"),
+        ("processor\t: 0\nflags\t: fpu\n", "none"),
+        ("", "none"),
+    ],
+)
+def test_instructions_are_those_that_libraries_choose_by(
+    tmp_path: Path, facts: str, known: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(facts)
+    assert environment.cpu_features(tmp_path / "cpuinfo") == known
+
+
+def test_variables_that_results_may_depend_on_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert environment.variables() == "none"
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert environment.variables() == "OMP_NUM_THREADS=4 TZ=UTC"
+
+
+def test_what_is_described_is_what_causes_are_told_by() -> None:
+    described = environment.describe(ROOT / "requirements.lock").keys()
+    assert described == {*machines.BEFORE_LIBRARIES, *machines.AFTER_LIBRARIES}
 
 
 SMI = """#!/bin/sh
