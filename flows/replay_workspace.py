@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,16 +15,12 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from flows import preflight
+from flows import clones, preflight
 from tasks import params
-from tasks.errors import StageError
 
 KEPT = Path(".verbatim/replay")
 LAST_AHEAD = "evaluate"
 """The last stage that is computed ahead: what follows is done in the order of the nights."""
-
-ELSEWHERE = ("MLFLOW_TRACKING_URI", "VERBATIM_SCORES", "DVC_SYSTEM_CONFIG_DIR")
-"""Variables that would lead out of the replay, to a registry or a store that is in use."""
 
 
 @dataclass(frozen=True)
@@ -63,41 +58,18 @@ def laid_out(days: Sequence[date]) -> Workspace:
 
     Raises StageError if this is no git checkout.
     """
-    changes = _git("diff", "HEAD", "--binary")
-    key = sha256(f"{days}{changes}{_git('rev-parse', 'HEAD')}".encode()).hexdigest()[:8]
+    key = sha256(f"{days}{clones.standing()}".encode()).hexdigest()[:8]
     workspace = Workspace((KEPT / f"{days[0]}-{days[-1]}-{key}").resolve())
     for clone in (workspace.checkout, workspace.ahead):
         if not clone.exists():
-            _clone(clone, changes)
+            clones.clone(clone, cache=Path(Repo().cache.local.path))
     return workspace
-
-
-def _clone(clone: Path, changes: str) -> None:
-    """Clone this checkout as it stands, changes included, with its cache; whole or not at all."""
-    partial = clone.with_name(f"{clone.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    _git("clone", "--quiet", ".", str(partial))
-    if changes:
-        _git("apply", "--whitespace=nowarn", cwd=partial, given=changes)
-    cache = Path(Repo().cache.local.path)
-    config = f"[core]\n    analytics = false\n[cache]\n    dir = {cache}\n"
-    (partial / ".dvc/config.local").write_text(config, encoding="utf-8")
-    partial.rename(clone)
-
-
-def _git(*words: str, cwd: Path = Path(), given: str | None = None) -> str:
-    done = subprocess.run(
-        ["git", *words], cwd=cwd, input=given, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise StageError(f"git {words[0]}: must work on this checkout (got {done.stderr.strip()})")
-    return done.stdout
 
 
 @contextlib.contextmanager
 def inside(workspace: Workspace) -> Iterator[None]:
     """Work in the clone, with a registry of its own."""
-    before, kept = Path.cwd(), {name: os.environ.pop(name, None) for name in ELSEWHERE}
+    before, kept = Path.cwd(), {name: os.environ.pop(name, None) for name in clones.LEADING_OUT}
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{workspace.checkout}/mlflow.db"
     os.chdir(workspace.checkout)
     try:
