@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -113,6 +113,21 @@ class Graph:
         """Bring all stages before one up to date, such as those that make its source."""
         for step in takewhile(lambda step: step.name != name, self.steps):
             self.bring_up_to_date(step, lambda _: None)
+
+    def stages(self, wanted: Sequence[str] = ()) -> list[PipelineStage]:
+        """Give the stages that run a command, in the order in which they must.
+
+        wanted  only these and what they need; all if none is named
+        """
+        graph = self.repo.index.graph
+        last = [stage for stage in graph if stage.addressing in wanted] if wanted else None
+        return [stage for stage in plan_repro(graph, last) if stage.cmd and not stage.frozen]
+
+    def note(self, name: str) -> None:
+        """Write into `dvc.lock` what a stage read and made, and keep nothing in the cache."""
+        with self._stage(name) as stage:
+            stage.save(run_cache=False)
+            stage.dump(update_pipeline=False)
 
     @property
     def is_shared(self) -> bool:
@@ -228,10 +243,14 @@ def _restore(stage: PipelineStage) -> bool:
 
 
 def _execute(stage: PipelineStage, emit: Callable[[str], None]) -> None:
-    commands = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
     settings = prepare_kwargs(stage)
     place = {"folder": settings["cwd"], "environment": settings["env"]}
-    process.run(stage.addressing, commands, **place, emit=emit)
+    process.run(stage.addressing, commands(stage), **place, emit=emit)
+
+
+def commands(stage: PipelineStage) -> list[str]:
+    """Give what a stage runs, one command after the other, with the parameters put in."""
+    return list(stage.cmd) if isinstance(stage.cmd, list) else stage.cmd.splitlines()
 
 
 def _keep(made: Path, kept: Path) -> None:

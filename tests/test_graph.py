@@ -77,6 +77,19 @@ def test_leaves_the_lock_that_dvc_leaves(project: Path):
     assert (project / "dvc.lock").read_text() == ours
 
 
+def test_notes_what_dvc_locks_and_caches_nothing(project: Path):
+    repro()
+    known = (project / "dvc.lock").read_text()
+    (project / "dvc.lock").unlink()
+    shutil.rmtree(project / ".dvc/cache/files")
+    graph = Graph()
+    assert [stage.addressing for stage in graph.stages(["draw"])] == ["draw"]
+    for stage in graph.stages():
+        graph.note(stage.addressing)
+    assert (project / "dvc.lock").read_text() == known
+    assert not list((project / ".dvc/cache").rglob("files/md5/*/*"))
+
+
 def test_finds_unchanged_what_dvc_made(project: Path):
     repro()
     assert walk()[0] == [Outcome.UNCHANGED, Outcome.UNCHANGED]
