@@ -41,6 +41,7 @@ lock: $(BIN)/uv ## settle the versions of pyproject.toml in the lock files (UPGR
 
 bench: .venv/dev ## measure learners, sweeps, the system, and what orchestration costs
 	python -m bench.learners
+	python -m bench.lineage
 	python -m bench.overhead
 	python -m bench.sweeps
 	python -m bench.system

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.lineage import Commit, Lineage
@@ -10,10 +10,22 @@ from tasks.lineage import Commit, Lineage
 FEATURES_NAMED = 20
 """How many features of a kind the card names."""
 
+FILES_NAMED = 24
+"""How many files of the lake the card names, the newest by name."""
+
+SLICES_NAMED = 20
+SLICE_METRICS = ("roc_auc", "pr_auc_negative", "accuracy", "log_loss", "calibration_error")
+"""What the card tells of each slice, if it was measured."""
+
+MORE = "More: the artifact `model_card.md` of the run."
+
 
 def write(
     name: str,
     *,
+    proven_as: str,
+    picture: str,
+    slices: Sequence[Mapping[str, Any]],
     lineage: Lineage,
     commit: Commit,
     manifest: Mapping[str, Any],
@@ -24,21 +36,38 @@ def write(
     learner: Mapping[str, Any],
     machine: Mapping[str, str],
 ) -> str:
-    """Give the card as Markdown.
+    """Give the card as Markdown, what a reader needs first at the top.
 
-    machine  what `environment.describe` says of the one that records
+    proven_as  what `prove` is asked for
+    picture    of the lineage, as Mermaid
+    machine    what `environment.describe` says of the one that records
     """
     sections = {
         "Intended use": _use(examples, manifest),
-        "Data": _data(manifest, examples, snapshot_md5),
-        "Features": _features(examples),
-        "Metrics": _metrics(metrics),
         "Gate": _gate(gate),
+        "Metrics": _metrics(metrics),
+        "Slices": _slices(slices),
+        "Data": _data(manifest, examples, snapshot_md5),
         "Lineage": _lineage(lineage, commit),
-        "Reproduce": f"{_reproduce(commit)}\n\n{_comes_out(learner, machine)}",
+        "Prove": f"{_prove(proven_as, commit)}\n\n{_comes_out(learner, machine)}",
+        "Features": _features(examples),
+        "Data files": _files(manifest),
+        "Picture": f"```mermaid\n{picture}```",
     }
-    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
     return f"# {name}\n\n{body}\n"
+
+
+def shortened(card: str, longest: int) -> str:
+    """Keep the sections that fit, whole and in their order, and say where the others are."""
+    head, *sections = card.split("\n\n## ")
+    kept, room = head, longest - len(f"\n\n{MORE}\n")
+    for section in sections:
+        added = f"\n\n## {section.rstrip()}"
+        if len(kept) + len(added) > room:
+            return f"{kept}\n\n{MORE}\n"
+        kept += added
+    return f"{kept}\n"
 
 
 def _use(examples: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -109,14 +138,49 @@ def _lineage(lineage: Lineage, commit: Commit) -> str:
     )
 
 
-def _reproduce(commit: Commit) -> str:
+def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
+    """Tell how good the model is on each slice of the test part, of many the largest."""
+    if not slices:
+        return ""
+    column = next(iter(slices[0]))
+    known = [name for name in SLICE_METRICS if name in slices[0]]
+    largest = sorted(slices, key=lambda each: -each["rows"])[:SLICES_NAMED]
+    rows = [
+        f"| {each[column]} | {each['rows']:,} "
+        f"| {' | '.join(_number(each[name]) for name in known)} |"
+        for each in slices
+        if each in largest
+    ]
+    heading = f"| {column} | rows | {' | '.join(known)} |"
+    return "\n".join([heading, "|---" * (2 + len(known)) + "|", *rows])
+
+
+def _files(manifest: Mapping[str, Any]) -> str:
+    """Name the newest files of the lake with their hashes."""
+    files = manifest.get("files", [])
+    rows = [
+        f"| `{file['path']}` | {file['rows']:,} | `{file.get('etag') or file['sha256']}` |"
+        for file in files[-FILES_NAMED:]
+    ]
+    hidden = len(files) - len(rows)
+    before = (
+        f"\n\n{hidden:,} files before these are in `ingest/manifest.json`." if hidden > 0 else ""
+    )
+    heading = "| file | rows | ETag or SHA-256 |\n|---|---|---|"
+    return "\n".join([heading, *rows]) + before if files else ""
+
+
+def _prove(proven_as: str, commit: Commit) -> str:
     checkout = f"git checkout {commit.sha}\n" if commit.sha else ""
     warning = (
         "\n\nThe tree had uncommitted changes: apply them first, or compare the lineage key."
         if commit.dirty
         else ""
     )
-    return f"```\n{checkout}dvc repro\n```{warning}"
+    return (
+        f"`python -m flows prove {proven_as}` rebuilds it from the commit and compares every byte; "
+        f"or by hand:\n\n```\n{checkout}dvc repro\n```{warning}"
+    )
 
 
 def _comes_out(learner: Mapping[str, Any], machine: Mapping[str, str]) -> str:

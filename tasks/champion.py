@@ -24,6 +24,7 @@ from tasks.examples import Columns
 from tasks.past_model import PastModel
 from tasks.recipes import Recipe
 from tasks.registry import CHAMPION, Registry, Version, looked_at
+from tasks.tracking import AbsentError
 
 RECORDED = (
     "params.yaml",
@@ -90,23 +91,14 @@ def read(model_name: str, number: int | None = None) -> Champion:
     Raises StageError if there is none or its run is gone, TemporaryError if the store is out of
     reach.
     """
-    from mlflow.exceptions import MlflowException
-
     with looked_at(model_name) as registry, tempfile.TemporaryDirectory() as folder:
         version = pointed_to(registry) if number is None else registry.version(number)
-        download = tracking.connect().artifacts.download_artifacts
         try:
-            for name in RECORDED:  # some stores flatten what they give: each into its own folder
-                place = Path(folder, name).parent
-                place.mkdir(parents=True, exist_ok=True)
-                found = download(run_id=version.run_id, artifact_path=name, dst_path=str(place))
-                Path(found).rename(Path(folder, name))
-        except (MlflowException, OSError) as error:
-            if not tracking.is_absent(error):
-                raise
+            tracking.fetch(version.run_id, RECORDED, Path(folder))
+        except AbsentError as error:
             raise StageError(
-                f"{model_name} version {version.number}: its run {version.run_id} must hold {name} "
-                f"(got {error})\nnext: python -m flows rollback --reason WHY, or train again"
+                f"{model_name} version {version.number}: its {error}\n"
+                "next: python -m flows rollback --reason WHY, or train again"
             ) from error
         return _read(version, Path(folder))
 

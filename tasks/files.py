@@ -34,8 +34,13 @@ def read_yaml(path: Path) -> Any:
 
     Raises ValueError if it is not YAML.
     """
+    return parsed_yaml(path.read_text(encoding="utf-8"))
+
+
+def parsed_yaml(text: str) -> Any:
+    """Read a text as `read_yaml` reads a file."""
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(text)
     except YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
 

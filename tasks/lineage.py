@@ -11,7 +11,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,14 @@ class Lineage:
 
     causes   stage -> {"cmd": ..., "params": {key: value}, "deps": {path: hash}}, sources only
     outputs  path -> hash, of every stage before `register`
+    makes    stage -> paths of its outputs
+    reads    stage -> paths that it reads of what other stages make
     """
 
     causes: dict[str, dict[str, Any]]
     outputs: dict[str, str]
+    makes: dict[str, list[str]] = field(default_factory=dict)
+    reads: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -50,7 +54,7 @@ class Lineage:
             key: value
             for cause in self.causes.values()
             for name, branch in cause["params"].items()
-            for key, value in _flat(name, branch)
+            for key, value in flat(name, branch)
         }
 
     @property
@@ -78,8 +82,12 @@ def run_name(intent: str, model: str, lineage: Lineage) -> str:
 
 def read(lock: Path = Path("dvc.lock")) -> Lineage:
     """Read the lineage of the result that `lock` describes; `register` itself may be absent."""
-    locked = files.read_yaml(lock)["stages"]
-    wanted = files.read_yaml(lock.with_name("dvc.yaml"))["stages"]  # a lock keeps what was removed
+    return told(files.read_yaml(lock), files.read_yaml(lock.with_name("dvc.yaml")))
+
+
+def told(lock: Mapping[str, Any], graph: Mapping[str, Any]) -> Lineage:
+    """Give the lineage that the contents of `dvc.lock` and `dvc.yaml` tell."""
+    locked, wanted = lock["stages"], graph["stages"]  # a lock keeps what was removed
     before = {name: locked[name] for name in wanted if name != LAST}
     outputs = {
         out["path"]: content_hash(out) for stage in before.values() for out in stage.get("outs", [])
@@ -93,7 +101,16 @@ def read(lock: Path = Path("dvc.lock")) -> Lineage:
         )
         for name, stage in before.items()
     }
-    return Lineage(causes, outputs)
+    makes = {name: _paths(stage, "outs") for name, stage in before.items()}
+    reads = {
+        name: [path for path in _paths(stage, "deps") if path in outputs]
+        for name, stage in before.items()
+    }
+    return Lineage(causes, outputs, makes, reads)
+
+
+def _paths(stage: Mapping[str, Any], kind: str) -> list[str]:
+    return [each["path"] for each in stage.get(kind, [])]
 
 
 def cause(
@@ -122,7 +139,8 @@ def _git(*arguments: str) -> str:
     return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
-def _flat(name: str, branch: Any) -> list[tuple[str, Any]]:
+def flat(name: str, branch: Any) -> list[tuple[str, Any]]:
+    """Give each value of a branch of parameters by its dotted path."""
     if not isinstance(branch, dict) or not branch:
         return [(name, branch)]
-    return [pair for key, value in branch.items() for pair in _flat(f"{name}.{key}", value)]
+    return [pair for key, value in branch.items() for pair in flat(f"{name}.{key}", value)]

@@ -57,7 +57,7 @@ class OpenRun:
     ) -> None:
         """Record parameters, and metrics as (name, value, step); tags come last."""
         now, entities, client = time.time_ns() // 1_000_000, self.mlflow.entities, self._client()
-        texts = [entities.Param(name, _text(value)) for name, value in params.items()]
+        texts = [entities.Param(name, shown(value)) for name, value in params.items()]
         points = [
             entities.Metric(name, value, now, step)
             for name, value, step in metrics
@@ -129,6 +129,7 @@ class OpenRun:
         return self.mlflow.MlflowClient()
 
 
-def _text(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Give a parameter as the run tells it: JSON, or a text as it is, cut if it is long."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text[:LONGEST_PARAM]

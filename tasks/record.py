@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import command, environment, files, lineage, seeds, store
+from tasks import command, environment, files, inventory, lineage, seeds, store
+from tasks.inventory import Content
 from tasks.lineage import Commit, Lineage
 from tasks.open_run import HISTORY
 
@@ -38,6 +39,8 @@ class Facts:
     """What the stages before left behind, as it is recorded.
 
     costs          stage -> what it measured of itself; none where another content was last made
+    ended          stage -> when it ended, in seconds, of those with costs
+    contents       every file that was read or written, with its hashes
     snapshot_md5   hash of the data; `preprocessing_sha256` of encoder, roles and split together
     """
 
@@ -48,7 +51,10 @@ class Facts:
     metrics: dict[str, dict[str, Any]]
     baselines: dict[str, dict[str, Any]]
     gate: dict[str, Any]
+    slices: list[dict[str, Any]]
     costs: dict[str, dict[str, float]]
+    ended: dict[str, float]
+    contents: list[Content]
     snapshot_md5: str
     preprocessing_sha256: str
     lineage: Lineage
@@ -143,18 +149,23 @@ def origin(facts: Facts) -> dict[str, str]:
 def read(folders: Folders) -> Facts:
     """Read what there is to record, `dvc.lock` and the git checkout included."""
     encoder, examples = folders.featurize / "encoder.json", folders.featurize / "examples.json"
+    manifest, its = files.read_json(folders.ingest / "manifest.json"), lineage.read()
+    slices, measured = folders.evaluate / "slices.json", costs(folders.ingest.parent)
     return Facts(
-        manifest=files.read_json(folders.ingest / "manifest.json"),
+        manifest=manifest,
         examples=files.read_json(examples),
         learner=files.read_json(folders.train / "learner.json"),
         history=files.read_json(folders.train / "history.json"),
         metrics=files.read_json(folders.evaluate / "metrics.json"),
         baselines=files.read_json(folders.evaluate / "baselines.json"),
         gate=files.read_json(folders.evaluate / "gate.json"),
-        costs=costs(folders.ingest.parent),
+        slices=files.read_json(slices) if slices.exists() else [],
+        costs=measured,
+        ended={stage: (command.COSTS / f"{stage}.json").stat().st_mtime for stage in measured},
+        contents=inventory.listed(its, manifest, Path()),
         snapshot_md5=digest("md5", [folders.ingest / "snapshot.parquet"]),
         preprocessing_sha256=digest("sha256", [encoder, examples]),
-        lineage=lineage.read(),
+        lineage=its,
         commit=commit(),
     )
 

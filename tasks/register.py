@@ -10,6 +10,7 @@ content is written to the output; run ids, versions and latencies live in MLflow
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,19 @@ import numpy as np
 import polars as pl
 from pydantic import AfterValidator, Field
 
-from tasks import card, command, environment, files, lineage, packing, record, store, tracking
+from tasks import (
+    command,
+    environment,
+    files,
+    inventory,
+    lineage,
+    open_lineage,
+    packing,
+    papers,
+    record,
+    store,
+    tracking,
+)
 from tasks.errors import GateError, StageError
 from tasks.open_run import OpenRun
 from tasks.params import Section
@@ -59,6 +72,10 @@ class Register(Section):
     intent: Intent = Field(description="why this run was made; the first word of its name")
     batch_rows: int = Field(gt=0, description="test rows in the batch whose latency is measured")
     latency_calls: int = Field(ge=1, description="timed calls, for one row and for the batch each")
+    require_proof: bool = Field(
+        default=False,
+        description="whether only a version that `prove` has reproduced may become champion",
+    )
 
 
 def circumstances(facts: Facts, register: Register) -> dict[str, str]:
@@ -136,25 +153,15 @@ def check_served(served: Any, evaluated: pl.Series) -> None:
         )
 
 
-def describe(name: str, facts: Facts) -> str:
-    """Write the model card."""
-    return card.write(
-        name,
-        lineage=facts.lineage,
-        commit=facts.commit,
-        manifest=facts.manifest,
-        examples=facts.examples,
-        metrics=facts.metrics,
-        gate=facts.gate,
-        snapshot_md5=facts.snapshot_md5,
-        learner=facts.learner,
-        machine=environment.describe(),
-    )
-
-
 def write(name: str, facts: Facts, folders: Folders, register: Register) -> str:
     """Record one run; give its id."""
-    tags = {**record.origin(facts), **circumstances(facts, register)}
+    tags = {
+        **record.origin(facts),
+        **circumstances(facts, register),
+        **inventory.tags(facts.contents),
+    }
+    names = {"name": name, "model_name": register.model_name}
+    told = papers.events(facts, experiment=register.experiment, **names)
     with tracking.recording(
         name, experiment=register.experiment, key=facts.key, tags=tags
     ) as open_run:
@@ -162,8 +169,13 @@ def write(name: str, facts: Facts, folders: Folders, register: Register) -> str:
         write_dataset(open_run, facts, folders)
         write_files(open_run, folders)
         open_run.json("environment.json", environment.describe() | environment.installed())
-        open_run.text("model_card.md", describe(name, facts))
+        open_run.text("model_card.md", papers.card(facts, **names))
+        open_run.text("lineage.mmd", papers.picture(facts, **names))
+        open_run.text("openlineage.ndjson", open_lineage.lines(told))
+        open_run.text(inventory.ARTIFACT, inventory.text(facts.contents))
         write_model(open_run, facts, folders, register)
+    if (fault := open_lineage.send(told)) is not None:
+        print(f"the OpenLineage collector was not told: {fault}", file=sys.stderr)
     return open_run.run_id
 
 
@@ -246,12 +258,13 @@ def found_or_written(name: str, facts: Facts, folders: Folders, register: Regist
 
 def release(run_id: str, name: str, facts: Facts, register: Register) -> int:
     """Point the alias to the version of this run, made if it is missing; give its number."""
+    names = {"name": name, "model_name": register.model_name}
     return tracking.release(
         run_id,
         model_name=register.model_name,
         alias=register.stage,
         tags=record.origin(facts),
-        description=describe(name, facts),
+        describe=lambda title: papers.description(facts, title=title, **names),
     )
 
 

@@ -31,6 +31,7 @@ class Version:
 
     passed           whether its run passed the gate; None if the run is gone, or tells nothing
     dataset_version  up to when its data goes, as ISO date; empty if unknown
+    source           what MLflow has its model from
     """
 
     number: int
@@ -39,6 +40,7 @@ class Version:
     dataset_version: str
     passed: bool | None
     tags: Mapping[str, str]
+    source: str = ""
 
 
 class Registry:
@@ -62,11 +64,16 @@ class Registry:
         """Give the ledger, the first decision first."""
         return ledger.read(self.tags)
 
-    def alias(self, name: str) -> int | None:
-        """Give the version that an alias points to."""
+    @property
+    def aliases(self) -> dict[str, int]:
+        """The version that each alias points to."""
         model = self._model()
         found = {} if model is None else model.aliases
-        return int(found[name]) if name in found else None
+        return {name: int(number) for name, number in found.items()}
+
+    def alias(self, name: str) -> int | None:
+        """Give the version that an alias points to."""
+        return self.aliases.get(name)
 
     def version(self, number: int) -> Version:
         """Look up a version; raises ParamsError, naming those there are, for an unknown one."""
@@ -79,6 +86,17 @@ class Registry:
                 f"(got {number})\nnext: python -m flows ledger"
             )
         return self._read(known[number])
+
+    def versions(self) -> list[int]:
+        """Give the numbers of all versions, the oldest first."""
+        its = self._client.search_model_versions(f"name = '{self.model_name}'")
+        return sorted(int(each.version) for each in its)
+
+    def version_of(self, run_id: str) -> Version | None:
+        """Give the newest version that was made of a run."""
+        its = f"name = '{self.model_name}' and run_id = '{run_id}'"
+        found = self._client.search_model_versions(its)
+        return self._read(max(found, key=lambda each: int(each.version))) if found else None
 
     def _read(self, found: Any) -> Version:
         from mlflow.exceptions import MlflowException
@@ -97,6 +115,7 @@ class Registry:
             dataset_version=tags.get("dataset_version", ""),
             passed=None if gate is None else gate == "passed",
             tags=tags,
+            source=str(found.source),
         )
 
     def tag(self, number: int, name: str, value: str) -> None:

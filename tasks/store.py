@@ -92,14 +92,19 @@ def artifacts() -> str | None:
 
 
 def holds(artifact_uri: str) -> bool:
-    """Tell whether a local folder of artifacts exists; of a remote one it is assumed.
+    """Tell whether a local folder of artifacts exists; of a remote one it is assumed."""
+    return not artifact_uri.startswith("/") or located(artifact_uri) is not None
+
+
+def located(artifact_uri: str) -> Path | None:
+    """Give the local folder that artifacts lie in; None if it is gone, or they are elsewhere.
 
     It may also have moved along with the store: to the same place below the new `mlartifacts`.
     """
-    if not artifact_uri.startswith("/") or Path(artifact_uri).is_dir():
-        return True
     new, place = artifacts(), artifact_uri.rpartition(f"/{ARTIFACTS}/")[2]
-    return new is not None and Path(new, place).is_dir()
+    places = [Path(artifact_uri)] if new is None else [Path(artifact_uri), Path(new, place)]
+    is_local = artifact_uri.startswith("/")
+    return next((each for each in places if is_local and each.is_dir()), None)
 
 
 @contextmanager

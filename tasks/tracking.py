@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import socket
 import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +37,10 @@ LONGEST_SILENCE_SECONDS = 3600.0
 
 LONGEST_DESCRIPTION = 5000
 """What MLflow's tables can hold."""
+
+
+class AbsentError(StageError):
+    """The store lacks a run, a version or an artifact, whatever is tried."""
 
 
 def connect() -> Any:
@@ -239,9 +244,17 @@ def rename(run_id: str, name: str, tags: Mapping[str, str]) -> None:
 
 
 def release(
-    run_id: str, *, model_name: str, alias: str, tags: Mapping[str, str], description: str
+    run_id: str,
+    *,
+    model_name: str,
+    alias: str,
+    tags: Mapping[str, str],
+    describe: Callable[[str], str],
 ) -> int:
-    """Make a version of the run's model unless there is one, point the alias to it; give it."""
+    """Make a version of the run's model unless there is one, point the alias to it; give it.
+
+    describe  gives the description of MODEL/VERSION; of "", of one whose number is not known
+    """
     client = connect_to_write().MlflowClient()
     its = f"name = '{model_name}' and run_id = '{run_id}'"
     versions = [int(version.version) for version in client.search_model_versions(its)]
@@ -253,12 +266,90 @@ def release(
             f"models:/{model_id}",
             run_id,
             tags=dict(tags),
-            description=description[:LONGEST_DESCRIPTION],
+            description=describe(""),
             model_id=model_id,
         )
+        named = describe(f"{model_name}/{made.version}")
+        client.update_model_version(model_name, made.version, named)
         versions = [int(made.version)]
     client.set_registered_model_alias(model_name, alias, str(max(versions)))
     return max(versions)
+
+
+def read_run(run_id: str) -> Any:
+    """Read a run of MLflow; raises AbsentError if it is not there, or was deleted."""
+    mlflow = connect()
+    try:
+        run = mlflow.MlflowClient().get_run(run_id)
+    except mlflow.exceptions.MlflowException as error:
+        if not is_absent(error):
+            raise
+        raise AbsentError(f"run {run_id} must be in {store.shown()} (got {error})") from error
+    if run.info.lifecycle_stage != "active":
+        raise AbsentError(f"run {run_id} must be in {store.shown()} (got deleted)")
+    return run
+
+
+def named(run: str) -> str | None:
+    """Give the id of the newest finished run with this name or id, in any experiment."""
+    if not re.fullmatch(r"[\w.-]+", run):
+        return None
+    client = connect().MlflowClient()
+    places = [each.experiment_id for each in client.search_experiments()]
+    for attribute in ("run_name", "run_id"):
+        found = client.search_runs(
+            places,
+            f"attributes.{attribute} = '{run}' and attributes.status = 'FINISHED'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        if found:
+            return str(found[0].info.run_id)
+    return None
+
+
+def fetch(run_id: str, names: Iterable[str], folder: Path) -> None:
+    """Copy artifacts of a run below a folder, each to the place that it has in the run.
+
+    Raises AbsentError if the run lacks one of them.
+    """
+    mlflow = connect()
+    for name in names:  # some stores flatten what they give: each into its own folder
+        place = (folder / name).parent
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            found = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=name, dst_path=str(place)
+            )
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            if not is_absent(error):
+                raise
+            raise AbsentError(f"run {run_id} must hold {name} (got {error})") from error
+        Path(found).rename(folder / name)
+
+
+def fetch_model(uri: str, folder: Path) -> None:
+    """Copy a logged model, or that of a version, into a folder; raises AbsentError if it is gone.
+
+    A file of it that is gone is for the caller to see.
+    """
+    mlflow = connect()
+    folder.mkdir(parents=True)
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        if not is_absent(error):
+            raise
+        raise AbsentError(f"{uri} must be in {store.shown()} (got {error})") from error
+    if not (folder / "MLmodel").is_file():
+        raise AbsentError(f"{uri} must be in {store.shown()} (got no MLmodel)")
+
+
+def tag(run_id: str, tags: Mapping[str, str]) -> None:
+    """Write tags of a run."""
+    client = connect().MlflowClient()
+    for name, value in tags.items():
+        client.set_tag(run_id, name, value)
 
 
 def is_absent(error: BaseException) -> bool:

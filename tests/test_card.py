@@ -30,3 +30,28 @@ def test_reader_learns_what_comes_out_again(
 ) -> None:
     learner = {"device": device, "deterministic": deterministic}
     assert said in card._comes_out(learner, machine)
+
+
+CARD = "# name\n\n## First\n\nwords\n\n## Second\n\n| a |\n|---|\n| 1 |\n\n## Third\n\nmore words\n"
+
+
+def test_a_card_that_is_too_long_ends_between_sections_and_says_where_the_rest_is() -> None:
+    assert card.shortened(CARD, 5000) == CARD
+    for longest in range(70, len(CARD)):
+        cut = card.shortened(CARD, longest)
+        assert len(cut) <= longest
+        assert cut.endswith(f"\n\n{card.MORE}\n")
+        kept = cut.removesuffix(f"\n\n{card.MORE}\n")
+        assert CARD.startswith(f"{kept}\n\n## ")
+
+
+def test_slices_are_told_by_the_largest() -> None:
+    slices = [
+        {"country": name, "rows": rows, "positives": 1, "roc_auc": 0.75, "log_loss": None}
+        for rows, name in enumerate(["de", None, "fr"] * 10)
+    ]
+    table = card._slices(slices).splitlines()
+    assert table[0] == "| country | rows | roc_auc | log_loss |"
+    assert len(table) == 2 + card.SLICES_NAMED
+    assert table[-1] == "| fr | 29 | 0.7500 | undefined |"
+    assert card._slices([]) == ""

@@ -15,6 +15,7 @@ import pytest
 from conftest import free_ports
 from left_behind import ASKED, FOLDERS, MLFLOW_WARNS, REGISTER, leave, settle, start
 from pydantic import ValidationError
+from receiving import listening
 
 from tasks import files, lineage, register, seeds, tracking
 from tasks.errors import GateError, StageError, TemporaryError
@@ -92,7 +93,10 @@ def test_records_every_group(recorded: Path) -> None:
 
     ((place,),) = rows(recorded, "SELECT artifact_uri FROM runs")
     for artifact in (
+        "contents.txt",
+        "lineage.mmd",
         "model_card.md",
+        "openlineage.ndjson",
         "params.yaml",
         "dvc.lock",
         "environment.json",
@@ -114,6 +118,7 @@ def test_version_tells_where_it_comes_from(recorded: Path) -> None:
     ((description,),) = rows(recorded, "SELECT description FROM model_versions")
     assert key in description
     assert "The hashes above must come out again." in description
+    assert "python -m flows prove churn-predictor/1" in description
     assert (tags["device"], tags["deterministic"]) == ("cpu", "true")
     assert files.read_json(recorded / "data" / "register" / "version.json") == {
         "model_name": "churn-predictor",
@@ -245,6 +250,18 @@ def test_terminated_registration_ends_as_failed(here: Path) -> None:
         process.kill()
     assert process.returncode != 0
     assert statuses(here) == ["FAILED", "FINISHED"]
+
+
+def test_a_collector_of_lineage_that_refuses_does_not_break_the_record(here: Path) -> None:
+    settle(here, seed=7)
+    with listening() as collector:
+        collector.status = 400
+        process = start(here, OPENLINEAGE_URL=collector.address)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, errors
+    assert errors.startswith("the OpenLineage collector was not told: HTTPError: 400")
+    assert [each["job"]["name"] for each in collector.received] == ["training"]
+    assert statuses(here) == ["FINISHED", "FINISHED"]
 
 
 @pytest.mark.parametrize("stage", ["latest", "v1", "to staging", ""])
