@@ -10,7 +10,7 @@ import threading
 import time
 from types import FrameType
 
-from flows.verbs import models, system, training
+from flows.verbs import lineage, models, proof, system, training
 from tasks.errors import VerbatimError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe every verb."""
     root = argparse.ArgumentParser(prog="python -m flows", description=__doc__)
     verbs = root.add_subparsers(metavar="VERB", required=True)
-    for verb in (*training.VERBS, *models.VERBS, *system.VERBS):
+    for verb in (*training.VERBS, *models.VERBS, *lineage.VERBS, *proof.VERBS, *system.VERBS):
         words = verb.run.__doc__
         described = verbs.add_parser(verb.name, help=words, description=words)
         described.set_defaults(run=verb.run)
@@ -49,12 +49,17 @@ def main() -> int:
     arguments = parser().parse_args()
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
     except VerbatimError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # of `| head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
 
 
 if __name__ == "__main__":

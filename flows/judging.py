@@ -1,23 +1,26 @@
 """Hold what a run has made against the champion, and decide: promote it, or keep the champion.
 
 Both score the same test rows, the champion with the code and encoder that it was logged with. What
-was decided before between the same two is not decided again.
+was decided before between the same two is not decided again. Where `register.require_proof` is on,
+what is to be promoted is proven first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from prefect import get_run_logger
 
-from flows import decisions
+from flows import decisions, prove
+from flows.proof.verdict import Outcome
 from flows.walk import GATE_FAILED, Failure
-from tasks import files, judgement, ledger, metrics, registry, scored, seeds
+from tasks import files, judgement, ledger, metrics, proof, registry, scored, seeds
 from tasks.errors import StageError
 from tasks.judgement import Contender, Rows, Verdict
 from tasks.ledger import Decision
@@ -130,6 +133,8 @@ def _decide(
         verdict = Verdict(False, f"{why}; only `promote` brings it back", {})
     else:
         verdict = _judged(values, champion, challenger)
+    if verdict.promoted and values["register"].require_proof:
+        verdict, challenger = _proven(models, challenger, verdict)
     before = None if champion is None else champion.number
     origin = _origin(challenger, champion)
     return models.decide(
@@ -141,6 +146,22 @@ def _decide(
         reason=verdict.reason,
         evidence={ledger.RULE: _rule(values), **verdict.evidence, **origin},
     )
+
+
+def _proven(models: Registry, challenger: Version, verdict: Verdict) -> tuple[Verdict, Version]:
+    """Prove what is to be promoted, unless it is proven; the champion stays if it differs.
+
+    Gives the version as it is tagged then.
+    """
+    if proof.lacking(models.model_name, challenger) is not None:
+        found = prove.of_version(models, challenger.number, get_run_logger().info)
+        challenger = models.version(challenger.number)
+        if found.outcome is not Outcome.REPRODUCED:
+            why = "; ".join([found.summary, *found.why][: MOST_FAULTS + 1])
+            reason = f"it would be promoted ({verdict.reason}), but is not proven: {why}"
+            return Verdict(False, reason, verdict.evidence), challenger
+    kept = {**verdict.evidence, "proof": proof.evidence(challenger)}
+    return replace(verdict, evidence=kept), challenger
 
 
 def _origin(challenger: Version, champion: Version | None) -> dict[str, Any]:

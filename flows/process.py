@@ -20,6 +20,7 @@ from tasks.errors import StageError
 ERROR = re.compile(r"^(\w+Error|Interrupted): ")
 """How the message begins that a stage ends with."""
 LONGEST_MESSAGE, SHORT_TAIL = 2000, 5
+HERE = Path(sys.executable)
 GRACE_SECONDS = 20.0
 """How long a stage may take to keep its state, when it is stopped: Prefect gives the flow 30."""
 IDLE = threading.Event()
@@ -76,12 +77,15 @@ def run(
     folder: str,
     environment: Mapping[str, str],
     emit: Callable[[str], None],
+    python: Path = HERE,
 ) -> None:
-    """Run shell commands in turn with this Python first on the path; `emit` gets each line.
+    """Run shell commands in turn with a Python first on the path; `emit` gets each line.
+
+    python  of the environment to run in: this one, unless another is named
 
     Raises CommandError for the first that fails.
     """
-    search = [str(Path(sys.executable).parent), environment.get("PATH", "")]
+    search = [str(python.parent), environment.get("PATH", "")]
     settings = {**environment, "PATH": os.pathsep.join(search), "PYTHONUNBUFFERED": "1"}
     signal.siginterrupt(signal.SIGINT, True)  # since Polars was imported, Ctrl-C would wait
     for command in commands:

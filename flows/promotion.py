@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed
 
 from flows import decisions
 from flows.judging import PROMOTED
-from tasks import params, registry
+from tasks import params, proof, registry
 from tasks.errors import GateError, ParamsError, VerbatimError
 from tasks.ledger import Decision
 from tasks.register import Register
@@ -28,11 +28,12 @@ def promote(version: int, reason: str, *, force: bool = False) -> State[Any]:
 
     version  of the registered model that params.yaml names
     reason   why, for those who read the ledger
-    force    even if it did not pass the gate, or nobody knows whether it did
+    force    even if it did not pass the gate, or nobody knows whether it did; where
+             register.require_proof is on, no force makes up for a proof
     """
     try:
-        with registry.opened(_model_name()) as models:
-            decision = _promote(models, version, _said(reason), force=force)
+        with registry.opened(_register().model_name) as models:
+            decision = _promote(models, version, _said(reason), _register(), force=force)
             decisions.publish(models, decision)
     except VerbatimError as error:
         return Failed(message=str(error))
@@ -47,7 +48,7 @@ def rollback(reason: str, *, force: bool = False) -> State[Any]:
     force   even if it did not pass the gate, or nobody knows whether it did
     """
     try:
-        with registry.opened(_model_name()) as models:
+        with registry.opened(_register().model_name) as models:
             decision = _roll_back(models, _said(reason), force=force)
             decisions.publish(models, decision)
     except VerbatimError as error:
@@ -55,8 +56,9 @@ def rollback(reason: str, *, force: bool = False) -> State[Any]:
     return Completed(name=ROLLED_BACK, message=_told(models, decision))
 
 
-def _model_name() -> str:
-    return str(params.read({"register": Register})["register"].model_name)
+def _register() -> Register:
+    found: Register = params.read({"register": Register})["register"]
+    return found
 
 
 def _said(reason: str) -> str:
@@ -65,7 +67,9 @@ def _said(reason: str) -> str:
     return reason.strip()
 
 
-def _promote(models: Registry, number: int, reason: str, *, force: bool) -> Decision:
+def _promote(
+    models: Registry, number: int, reason: str, register: Register, *, force: bool
+) -> Decision:
     wanted, champion = models.version(number), models.alias(CHAMPION)
     if champion == number:
         raise ParamsError(
@@ -73,6 +77,8 @@ def _promote(models: Registry, number: int, reason: str, *, force: bool) -> Deci
         )
     if not wanted.passed and not force:
         raise GateError(_ungated(models.model_name, wanted))
+    if register.require_proof:
+        proof.demand(models.model_name, wanted)
     return models.decide(
         "promoted",
         by=decisions.who(),
@@ -84,6 +90,7 @@ def _promote(models: Registry, number: int, reason: str, *, force: bool) -> Deci
             "passed_gate": wanted.passed,
             "forced": force,
             "lineage_keys": {"challenger": wanted.lineage_key},
+            "proof": proof.evidence(wanted),
         },
     )
 

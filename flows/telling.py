@@ -87,6 +87,20 @@ NEWS = (
         "From now on an earlier version of the model is in use again.",
     ),
     News(
+        "Differs",
+        "Not what it claims to be: a version of [model]",
+        "A model was rebuilt from what it claims to come from, and something differs: in the model "
+        "that is stored, in its record, in the commit, or in what came out. The verdict is a tag "
+        "of the version; the model in use is the same as before.",
+    ),
+    News(
+        "Damaged",
+        "Changed afterwards: data or commit of [model]",
+        "A model was proven to be what it claims to be, but something that it was made of was "
+        "changed since: files of the data lake or of DVC's cache, or its commit in git. It should "
+        "be brought back before it is needed.",
+    ),
+    News(
         "Drifted",
         "Drift: [model] meets other data than it was trained on",
         "The newest data, or what the model makes of them, have moved further than is allowed "

@@ -130,3 +130,17 @@ def test_bad_data_stops_the_night_and_the_champion_stays(trained: Path, prefect)
     assert aliases(trained)["champion"] == 1
     assert train(trained, prefect, "--judge", "--set", "ingest.source=data/mine").returncode == 1
     assert len(decisions(trained)) == 2  # the same run, begun again, is no other decision
+
+
+def test_a_night_promotes_nothing_that_is_not_what_it_claims_to_be(trained: Path, prefect):
+    """Where a proof is required, it proves the challenger itself: here, a model was changed."""
+    (weights,) = trained.glob("mlartifacts/models/*/artifacts/artifacts/train/model.ubj")
+    weights.write_bytes(weights.read_bytes() + b"more")
+    done = train(trained, prefect, "--judge", "--set", "register.require_proof=true")
+    assert done.returncode == 0, done.stderr
+    name, why = state(done, prefect)
+    assert name == "Kept"
+    assert why.startswith("it would be promoted (the first version that has passed the gate), but")
+    assert "stored model: artifacts/train/model.ubj: must have the MD5" in why
+    assert aliases(trained) == {"staging": 1}
+    assert decisions(trained)[-1].to is None

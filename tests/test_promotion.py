@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from left_behind import ASKED, MLFLOW_WARNS, ROOT
 
-from tasks import registry, tracking
+from tasks import proof, registry, tracking
+from tasks.proof import Proof
 from tasks.store import GATE
 
 pytestmark = MLFLOW_WARNS
@@ -133,3 +135,24 @@ def test_a_model_without_decisions_says_so(flows: Type):
     done = flows("ledger", "nobody")
     assert done.returncode == 0
     assert "nobody: no decision was ever taken" in done.stdout
+
+
+def test_where_a_proof_is_required_nothing_makes_up_for_it(here: Path, flows: Type):
+    settings = yaml.safe_load((here / "params.yaml").read_text())
+    settings["register"]["require_proof"] = True
+    (here / "params.yaml").write_text(yaml.safe_dump(settings))
+    done = flows("promote", "1", "--reason", "x", "--force")
+    assert done.returncode == 1
+    assert f"{MODEL} version 1: must be proven" in done.stdout
+    assert "(got: nobody has proven it)" in done.stdout
+    assert f"next: python -m flows prove {MODEL}/1" in done.stdout
+    assert champion() is None
+
+    with registry.opened(MODEL) as models:
+        made = Proof(proof.stored_digest(MODEL, models.version(1)), models.version(1).lineage_key)
+        models.tag(1, proof.REPRODUCED, proof.YES)
+        models.tag(1, proof.PROOF, made.to_json())
+    assert flows("promote", "1", "--reason", "x").returncode == 0
+    assert champion() == 1
+    with registry.looked_at(MODEL) as models:
+        assert models.decisions()[-1].evidence["proof"]["model"] == made.model

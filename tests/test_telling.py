@@ -167,6 +167,7 @@ NEWS = (
     ("training", "hand-gate", "FAILED", "GateFailed", "evaluate: min_auc must hold: 0.9"),
     ("rollback", "hand-rollback", "COMPLETED", "RolledBack", "Complaints of customers."),
     ("training", "hand-drift", "COMPLETED", "Drifted", None),
+    ("training", "hand-differs", "FAILED", "Differs", "the stored model is another"),
 )
 NO_NEWS = (
     ("training", "quiet-completed", "COMPLETED", "Completed", "7 ran"),
@@ -198,6 +199,7 @@ class TestByHand:
         [
             ("hand-refused", "Data refused: churn-predictor stays as it is"),
             ("hand-gate", "Not good enough: churn-predictor stays as it is"),
+            ("hand-differs", "Not what it claims to be: a version of churn-predictor"),
             ("hand-rollback", "Rolled back: churn-predictor has its former champion again"),
             ("hand-drift", "Drift: churn-predictor meets other data than it was trained on"),
         ],

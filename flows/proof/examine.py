@@ -1,0 +1,274 @@
+"""Prove one claim: what is cheap to see comes first, and is told together; then all is rebuilt."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flows.process import HERE
+from flows.proof import comparing, locked, rebuild, sources, tree
+from flows.proof.objects import Objects
+from flows.proof.rebuild import Rebuilt
+from flows.proof.verdict import Outcome, Row, UnprovableError, Verdict
+from tasks import devices, differences, environment, faults, files, proof, store, tracking
+from tasks.claim import Claim
+from tasks.errors import VerbatimError
+from tasks.faults import COMMIT
+
+Emit = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A claim, the checkout whose lake and cache are looked at, and a folder to work in."""
+
+    claim: Claim
+    root: Path
+    place: Path
+    emit: Emit
+    make_env: bool
+
+    @property
+    def tree(self) -> Path:
+        """The clean tree."""
+        return self.place / "checkout"
+
+    @property
+    def run(self) -> Path:
+        """What the run keeps of outputs."""
+        return self.place / "run"
+
+    @property
+    def stored(self) -> Path:
+        """The model as MLflow stores it."""
+        return self.place / "stored"
+
+
+def examine(
+    claim: Claim, root: Path, place: Path, emit: Emit, *, make_env: bool = False
+) -> Verdict:
+    """Come to a verdict; what is written lies below `place`.
+
+    make_env  make the environment that the commit's lock names, if this is another one
+
+    Raises TemporaryError or StageError if nothing can be said, as when a store does not answer.
+    """
+    objects = Objects(root)
+    case = Case(_with_manifest(claim, objects), root, place, emit, make_env)
+    damage = tuple(_damage(case, objects))
+    model, against = _stored(case, objects)
+    try:
+        return _judged(case, objects, model, against, damage)
+    except UnprovableError as error:
+        why, outcome = (*against, *error.faults), Outcome.UNPROVABLE
+        if against:
+            outcome = Outcome.DIFFERS
+        what = "" if against else error.what
+        return _verdict(case, outcome, what=what, why=why, damage=damage, model=model,
+                        is_here=error.is_here)  # fmt: skip
+
+
+def _with_manifest(claim: Claim, objects: Objects) -> Claim:
+    """Give a claim of a commit, that no run has recorded, the manifest that DVC keeps of it."""
+    listed = objects.listing(claim.lineage.outputs.get("data/ingest", "")) or {}
+    place = objects.place(listed.get("manifest.json", "none"))
+    if claim.manifest or not place.exists():
+        return claim
+    return replace(claim, manifest=files.read_json(place))
+
+
+def _verdict(case: Case, outcome: Outcome, **known: object) -> Verdict:
+    known.setdefault("rows", tuple(comparing.rows(case.claim, None)))
+    return Verdict(case.claim.title, case.claim.commit, outcome, **known)  # type: ignore[arg-type]
+
+
+def _damage(case: Case, objects: Objects) -> Iterator[str]:
+    """Look at what the checkout keeps of the claim: lake, cache, and the commit."""
+    case.emit("looking at the lake and the DVC cache of this checkout")
+    commit = case.claim.commit
+    if COMMIT.fullmatch(commit) and tree.is_dropped(commit, case.root):
+        yield (
+            f"git: no branch, tag or experiment leads to commit {commit} any more: it was amended "
+            "or dropped, and git will forget it"
+        )
+    lock = case.root / "dvc.lock"
+    here = files.read_yaml(lock) if lock.exists() else {}
+    yield from sources.damage(case.root, case.claim, here or {})
+    yield from objects.damage(case.claim.lineage.outputs)
+
+
+def _stored(case: Case, objects: Objects) -> tuple[str | None, list[str]]:
+    """Fetch what MLflow stores; give the model's SHA-256, and all that contradicts the claim."""
+    claim = case.claim
+    case.emit("holding what MLflow stores against what the run recorded")
+    against = faults.of(claim)
+    if not claim.run_id:
+        return None, against
+    model = None
+    with store.reachable():
+        against += comparing.copies(claim, case.run)
+        uri = claim.model_uri
+        if claim.version is not None:
+            uri = f"models:/{claim.model_name}/{claim.version.number}"
+        if uri is None:
+            against.append("run: must have logged a model (got none)")
+        else:
+            try:
+                tracking.fetch_model(uri, case.stored)
+                model = proof.digest(case.stored)
+            except tracking.AbsentError as error:
+                against.append(f"stored model: is gone: {error}")
+    stored = None if model is None else case.stored
+    return model, [
+        *against,
+        *comparing.unlike_lock(claim, case.run, stored, objects, case.place / "recorded"),
+    ]
+
+
+def _judged(
+    case: Case, objects: Objects, model: str | None, against: list[str], damage: tuple[str, ...]
+) -> Verdict:
+    """Hold the commit against the claim, then the claim against what is made of the commit."""
+    why = [*against, *_unlike_commit(case, model)]
+    if why:
+        return _verdict(case, Outcome.DIFFERS, why=tuple(why), damage=damage, model=model)
+    case.emit("bringing the source data")
+    if gone := sources.bring(case.tree, case.claim, case.root, objects):
+        raise UnprovableError("source gone", gone)
+    python = _python(case)
+    case.emit("rebuilding all stages; the last one records into a registry of its own")
+    started = time.monotonic()
+    made = rebuild.run(case.tree, case.claim, case.emit, python=python, place=case.place)
+    seconds = time.monotonic() - started
+    why, rows = _compared(case, objects, made)
+    if why and (others := _other_sources(case, made)):
+        raise UnprovableError("source changed", others)
+    here = made.environment or environment.describe() | environment.installed()
+    return _verdict(
+        case,
+        Outcome.DIFFERS if why else Outcome.REPRODUCED,
+        why=tuple(why),
+        rows=tuple(rows),
+        damage=damage,
+        causes=tuple(differences.causes(case.claim.environment, here)) if why else (),
+        model=model,
+        lock=hashlib.sha256((case.tree / environment.LOCK).read_bytes()).hexdigest(),
+        seconds=seconds,
+    )
+
+
+def _unlike_commit(case: Case, model: str | None) -> list[str]:
+    """Check out the commit; name what is not there as it was when the model was made."""
+    claim, commit = case.claim, case.claim.commit
+    case.emit(f"checking out commit {commit[:12]}, elsewhere")
+    tree.lay_out(case.tree, commit, case.root)
+    tree.settle(case.tree, claim, case.place / "cache")
+    why = _of_tree(case, case.tree)
+    if model is not None:
+        why += comparing.unlike_code(case.stored, case.tree)
+    if why and claim.is_dirty:
+        why.append("it is not all that the model was made of: git_dirty says so")
+    why = [f"commit {commit[:12]}: {each}" for each in why]
+    lock = hashlib.sha256((case.tree / environment.LOCK).read_bytes()).hexdigest()
+    if claim.environment.get("lock_sha256", lock) != lock:
+        why.append(f"environment.json: lock_sha256 must be {lock} as of commit {commit[:12]} "
+                   f"(got {claim.environment['lock_sha256']})")  # fmt: skip
+    return [*why, *_unlike_others(case)]
+
+
+def _unlike_others(case: Case) -> list[str]:
+    """Hold the other commits that run and version name against the claim."""
+    claim, why = case.claim, list[str]()
+    named = {"run: tag git_commit": claim.tags.get("git_commit", "")}
+    if claim.version is not None:
+        named["version: tag git_commit"] = claim.version.tags.get("git_commit", "")
+    for where, commit in named.items():
+        if commit and commit != claim.commit and not (case.place / commit).exists():
+            other = case.place / commit
+            try:
+                tree.lay_out(other, commit, case.root)
+            except UnprovableError as error:
+                why.append(f"{where}: {'; '.join(error.faults)}")
+                continue
+            tree.settle(other, claim, case.place / "cache")
+            why += [f"{where} {commit[:12]}: {each}" for each in _of_tree(case, other)]
+    return why
+
+
+def _of_tree(case: Case, folder: Path) -> list[str]:
+    claim = case.claim
+    try:
+        found = tree.causes(folder)
+    except VerbatimError as error:
+        return [str(error)]
+    unlike = tree.unlike(claim.lineage.causes, found, sources.outside(folder, claim))
+    said = []
+    for path, words in unlike.items():
+        md5 = claim.lineage.sources.get(path, "")
+        inside = tree.inside(path, md5, folder, case.root)
+        named = "" if inside in ([], [path]) else f": {', '.join(inside)}"
+        said.append(words + named + ("; this checkout has it as it was" if inside else ""))
+    return said
+
+
+def _python(case: Case) -> Path:
+    """Give the Python of the environment that the commit's lock names.
+
+    Raises UnprovableError if it is not this one, and none is to be made, or a GPU is missing.
+    """
+    claim, lock = case.claim, case.tree / environment.LOCK
+    if claim.tags.get("device", "").startswith("cuda") and not devices.gpus():
+        gpu = claim.environment.get("gpu", "a GPU")
+        raise UnprovableError("no GPU", [f"it was trained on {gpu}: prove it where there is one"],
+                              is_here=True)  # fmt: skip
+    unlike = locked.unlike(lock.read_text(encoding="utf-8"), locked.installed())
+    if not unlike:
+        return HERE
+    if not case.make_env:
+        advice = "--make-env makes the environment that requirements.lock of that commit names"
+        raise UnprovableError("other packages", [*locked.few(unlike), advice], is_here=True)
+    case.emit(f"making the environment of that commit: {len(unlike)} packages are others here")
+    return locked.make(case.place / "environment", lock)
+
+
+def _compared(case: Case, objects: Objects, made: Rebuilt) -> tuple[list[str], list[Row]]:
+    """Set what came out against what was recorded; name all that differs, the first stage first."""
+    claim = case.claim
+    case.emit("comparing every output and the stored model")
+    rows = comparing.rows(claim, made.hashes)
+    why = comparing.first_difference(rows, case.run, case.tree, objects, case.place / "expected")
+    if made.failure:
+        why.append(f"a stage did not run to its end: {made.failure}")
+    if not claim.run_id:
+        return why, rows
+    why += comparing.snapshot(claim, case.tree) + comparing.unlike_copies(case.run, case.tree)
+    if made.model is None:
+        return why or ["no model was logged by the rebuild"], rows
+    why += comparing.unlike_model(case.stored, made.model)
+    prints = (comparing.fingerprint(each) for each in (case.stored, made.model))
+    return why, [*rows, Row("register", "model in MLflow", *prints)]
+
+
+def _other_sources(case: Case, made: Rebuilt) -> list[str]:
+    """Name the files of a remote lake that were not there, or were others, when it was made.
+
+    A lake on this machine was copied file by file, so that it cannot be the reason.
+    """
+    source, file = (
+        str(case.claim.manifest.get("source", "")),
+        made.tree / "data/ingest/manifest.json",
+    )
+    if not ("://" in source or Path(source).is_absolute()) or not file.is_file():
+        return []
+    then, now = ({each["path"]: each for each in manifest["files"]}
+                 for manifest in (case.claim.manifest, files.read_json(file)))  # fmt: skip
+    return [
+        f"{source}/{name}: has come since, with events from before"
+        if name not in then
+        else f"{source}/{name}: is not what it was"
+        for name in sorted(then | now)
+        if then.get(name) != now.get(name)
+    ]
