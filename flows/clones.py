@@ -16,6 +16,9 @@ LEADING_OUT = (
 )
 """Variables that would lead out of a clone, to a registry or a store that is in use."""
 
+SILENT = {"OPENLINEAGE_DISABLED": "true"}
+"""Variables with which what is done in a clone is told to no collector."""
+
 
 def standing() -> str:
     """Hash what a clone would hold.

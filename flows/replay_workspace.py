@@ -69,14 +69,17 @@ def laid_out(days: Sequence[date]) -> Workspace:
 @contextlib.contextmanager
 def inside(workspace: Workspace) -> Iterator[None]:
     """Work in the clone, with a registry of its own."""
-    before, kept = Path.cwd(), {name: os.environ.pop(name, None) for name in clones.LEADING_OUT}
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{workspace.checkout}/mlflow.db"
+    own = {"MLFLOW_TRACKING_URI": f"sqlite:///{workspace.checkout}/mlflow.db", **clones.SILENT}
+    others = {*clones.LEADING_OUT, *own}
+    before, kept = Path.cwd(), {name: os.environ.pop(name, None) for name in others}
+    os.environ.update(own)
     os.chdir(workspace.checkout)
     try:
         yield
     finally:
         os.chdir(before)
-        del os.environ["MLFLOW_TRACKING_URI"]
+        for name in own:
+            del os.environ[name]
         os.environ.update({name: value for name, value in kept.items() if value is not None})
 
 

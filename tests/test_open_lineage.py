@@ -8,6 +8,7 @@ from claims import CLAIM
 from conftest import free_ports
 from receiving import listening
 
+from flows import clones
 from tasks import open_lineage
 from tasks.lineage import Commit
 from tasks.open_lineage import Told
@@ -104,6 +105,14 @@ def test_a_collector_receives_every_event(clean, tmp_path: Path) -> None:
     assert [each["eventType"] for each in collector.received] == [
         each["eventType"] for each in read(found)
     ]
+
+
+def test_what_is_done_in_a_clone_is_told_to_no_collector(clean) -> None:
+    with listening() as collector:
+        for name, value in {"OPENLINEAGE_URL": collector.address, **clones.SILENT}.items():
+            clean.setenv(name, value)
+        assert open_lineage.send(open_lineage.events(told())) is None
+    assert collector.received == []
 
 
 def test_a_collector_that_is_down_is_told_and_asked_once(clean, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_nothing_leads_a_stage_elsewhere():
         inherited.keys() - {"PATH", "AWS_ACCESS_KEY_ID", "DVC_SITE_CACHE_DIR"}
     )
     assert found["DVC_SITE_CACHE_DIR"] == "/proof/dvc/site"
+    assert found["OPENLINEAGE_DISABLED"] == "true"
 
 
 def test_packages_are_held_against_a_lock():

@@ -125,6 +125,7 @@ class Places:
         search = [str(Path(listing.__file__).parent), given.get("PYTHONPATH", "")]
         found = {
             **{name: each for name, each in given.items() if name not in clones.LEADING_OUT},
+            **clones.SILENT,
             **variables,
             "DVC_ROOT": str(place),
             "PYTHONPATH": os.pathsep.join(filter(None, search)),

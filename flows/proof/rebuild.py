@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import process
+from flows import clones, process
 from flows.process import CommandError
 from tasks import files, lineage, store
 from tasks.claim import Claim
@@ -120,7 +120,7 @@ def environment(inherited: Mapping[str, str], place: Path) -> dict[str, str]:
     }
     own = {f"DVC_{name}": str(place / "dvc") for name in ("SYSTEM_CONFIG_DIR", "GLOBAL_CONFIG_DIR")}
     own |= {"DVC_SITE_CACHE_DIR": str(place / "dvc/site"), "DVC_NO_ANALYTICS": "1"}
-    return {**kept, **own, "TMPDIR": str(place / TEMPORARY)}
+    return {**kept, **own, **clones.SILENT, "TMPDIR": str(place / TEMPORARY)}
 
 
 def _failure(error: CommandError, claim: Claim) -> str | None:
