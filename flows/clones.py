@@ -33,10 +33,11 @@ def standing() -> str:
     return found.hexdigest()
 
 
-def clone(target: Path, **settings: Path) -> None:
+def clone(target: Path, *, cache: Path, site: Path | None = None) -> None:
     """Clone this checkout; whole or not at all.
 
-    settings  of DVC in the clone: `cache`, and `site` for what it keeps elsewhere by default
+    cache  of DVC in the clone
+    site   for what DVC keeps elsewhere by default
 
     What git ignores is left out. Raises StageError if this is no git checkout.
     """
@@ -48,13 +49,18 @@ def clone(target: Path, **settings: Path) -> None:
     for name in _new():
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(name, partial / name, follow_symlinks=False)
-    _configure(partial / ".dvc/config.local", **settings)
+    configure(partial / ".dvc/config.local", cache=cache, site=site)
     partial.rename(target)
 
 
-def _configure(file: Path, *, cache: Path, site: Path | None = None) -> None:
+def configure(file: Path, *, cache: Path, site: Path | None = None, **core: str) -> None:
+    """Write the settings that DVC has in a copy of a checkout alone.
+
+    core  more settings of its section `core`
+    """
     lines = ["[core]", "    analytics = false"]
     lines += [f"    site_cache_dir = {site}"] if site else []
+    lines += [f"    {name} = {value}" for name, value in core.items()]
     lines += ["[cache]", f"    dir = {cache}"]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

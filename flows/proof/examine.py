@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from flows.process import HERE
@@ -47,28 +47,45 @@ class Case:
         return self.place / "stored"
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What has been found so far: lines of a verdict, and the stored model's SHA-256."""
+
+    why: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    model: str | None = None
+
+
 def examine(
-    claim: Claim, root: Path, place: Path, emit: Emit, *, make_env: bool = False
+    claim: Claim,
+    root: Path,
+    place: Path,
+    emit: Emit,
+    *,
+    make_env: bool = False,
+    contradicted: Sequence[str] = (),
 ) -> Verdict:
     """Come to a verdict; what is written lies below `place`.
 
-    make_env  make the environment that the commit's lock names, if this is another one
+    make_env      make the environment that the commit's lock names, if this is another one
+    contradicted  what is known to contradict the claim
 
     Raises TemporaryError or StageError if nothing can be said, as when a store does not answer.
     """
-    objects = Objects(root)
+    objects = Objects(root, place / "dvc/site")
     case = Case(_with_manifest(claim, objects), root, place, emit, make_env)
     damage = tuple(_damage(case, objects))
     model, against = _stored(case, objects)
+    seen = Seen((*contradicted, *against), damage, model=model)
     try:
-        return _judged(case, objects, model, against, damage)
+        seen = _of_commit(case, seen)
+        return _judged(case, objects, seen)
     except UnprovableError as error:
-        why, outcome = (*against, *error.faults), Outcome.UNPROVABLE
-        if against:
-            outcome = Outcome.DIFFERS
-        what = "" if against else error.what
-        return _verdict(case, outcome, what=what, why=why, damage=damage, model=model,
-                        is_here=error.is_here)  # fmt: skip
+        outcome = Outcome.DIFFERS if seen.why else Outcome.UNPROVABLE
+        what = "" if seen.why else error.what
+        seen = replace(seen, why=(*seen.why, *error.faults))
+        return _verdict(case, outcome, seen, what=what, is_here=error.is_here)
 
 
 def _with_manifest(claim: Claim, objects: Objects) -> Claim:
@@ -80,8 +97,9 @@ def _with_manifest(claim: Claim, objects: Objects) -> Claim:
     return replace(claim, manifest=files.read_json(place))
 
 
-def _verdict(case: Case, outcome: Outcome, **known: object) -> Verdict:
+def _verdict(case: Case, outcome: Outcome, seen: Seen, **known: object) -> Verdict:
     known.setdefault("rows", tuple(comparing.rows(case.claim, None)))
+    known |= {each.name: getattr(seen, each.name) for each in fields(seen)}
     return Verdict(case.claim.title, case.claim.commit, outcome, **known)  # type: ignore[arg-type]
 
 
@@ -128,13 +146,10 @@ def _stored(case: Case, objects: Objects) -> tuple[str | None, list[str]]:
     ]
 
 
-def _judged(
-    case: Case, objects: Objects, model: str | None, against: list[str], damage: tuple[str, ...]
-) -> Verdict:
-    """Hold the commit against the claim, then the claim against what is made of the commit."""
-    why = [*against, *_unlike_commit(case, model)]
-    if why:
-        return _verdict(case, Outcome.DIFFERS, why=tuple(why), damage=damage, model=model)
+def _judged(case: Case, objects: Objects, seen: Seen) -> Verdict:
+    """Hold the claim against what is made of its commit, if nothing speaks against it by now."""
+    if seen.why:
+        return _verdict(case, Outcome.DIFFERS, seen)
     case.emit("bringing the source data")
     if gone := sources.bring(case.tree, case.claim, case.root, objects):
         raise UnprovableError("source gone", gone)
@@ -150,55 +165,75 @@ def _judged(
     return _verdict(
         case,
         Outcome.DIFFERS if why else Outcome.REPRODUCED,
-        why=tuple(why),
+        replace(seen, why=tuple(why)),
         rows=tuple(rows),
-        damage=damage,
         causes=tuple(differences.causes(case.claim.environment, here)) if why else (),
-        model=model,
         lock=hashlib.sha256((case.tree / environment.LOCK).read_bytes()).hexdigest(),
         seconds=seconds,
     )
 
 
-def _unlike_commit(case: Case, model: str | None) -> list[str]:
+def _of_commit(case: Case, seen: Seen) -> Seen:
     """Check out the commit; name what is not there as it was when the model was made."""
     claim, commit = case.claim, case.claim.commit
     case.emit(f"checking out commit {commit[:12]}, elsewhere")
     tree.lay_out(case.tree, commit, case.root)
-    tree.settle(case.tree, claim, case.place / "cache")
-    why = _of_tree(case, case.tree)
-    if model is not None:
+    why, notes = _of_tree(case, case.tree, is_dirty=claim.is_dirty)
+    if seen.model is not None:
         why += comparing.unlike_code(case.stored, case.tree)
     if why and claim.is_dirty:
         why.append("it is not all that the model was made of: git_dirty says so")
-    why = [f"commit {commit[:12]}: {each}" for each in why]
+    why, notes = ([f"commit {commit[:12]}: {each}" for each in lines] for lines in (why, notes))
     lock = hashlib.sha256((case.tree / environment.LOCK).read_bytes()).hexdigest()
     if claim.environment.get("lock_sha256", lock) != lock:
         why.append(f"environment.json: lock_sha256 must be {lock} as of commit {commit[:12]} "
                    f"(got {claim.environment['lock_sha256']})")  # fmt: skip
-    return [*why, *_unlike_others(case)]
+    others, lost = _of_others(case)
+    return replace(
+        seen,
+        why=(*seen.why, *why, *others),
+        damage=(*seen.damage, *lost),
+        notes=(*seen.notes, *notes),
+    )
 
 
-def _unlike_others(case: Case) -> list[str]:
-    """Hold the other commits that run and version name against the claim."""
-    claim, why = case.claim, list[str]()
-    named = {"run: tag git_commit": claim.tags.get("git_commit", "")}
+def _of_others(case: Case) -> tuple[list[str], list[str]]:
+    """Hold the other commits that run and version name against the claim; name those that are gone.
+
+    A commit of a tree that was dirty then need not have the parameters.
+    """
+    claim, why, lost = case.claim, list[str](), list[str]()
+    named = {"run": claim.tags}
     if claim.version is not None:
-        named["version: tag git_commit"] = claim.version.tags.get("git_commit", "")
-    for where, commit in named.items():
-        if commit and commit != claim.commit and not (case.place / commit).exists():
-            other = case.place / commit
-            try:
-                tree.lay_out(other, commit, case.root)
-            except UnprovableError as error:
-                why.append(f"{where}: {'; '.join(error.faults)}")
-                continue
-            tree.settle(other, claim, case.place / "cache")
-            why += [f"{where} {commit[:12]}: {each}" for each in _of_tree(case, other)]
-    return why
+        named["version"] = claim.version.tags
+    for whose, tags in named.items():
+        commit, where = tags.get("git_commit", ""), f"{whose}: tag git_commit"
+        other = case.place / commit
+        if commit in {"", claim.commit} or not COMMIT.fullmatch(commit) or other.exists():
+            continue
+        try:
+            tree.lay_out(other, commit, case.root)
+        except UnprovableError as error:
+            lost.append(f"{where}: {'; '.join(error.faults)}")
+            continue
+        unlike, _ = _of_tree(case, other, is_dirty=tags.get("git_dirty") == "true")
+        why += [f"{where} {commit[:12]}: {each}" for each in unlike]
+    return why, lost
 
 
-def _of_tree(case: Case, folder: Path) -> list[str]:
+def _of_tree(case: Case, folder: Path, *, is_dirty: bool) -> tuple[list[str], list[str]]:
+    """Settle a tree; give what it has otherwise, and what only the record has, if it was dirty."""
+    claim = case.claim
+    if faults := tree.leading_out(folder, [*tree.WRITTEN, *tree.made(claim)]):
+        return faults, []
+    own = tree.other_parameters(folder, claim.lineage.parameters)
+    tree.settle(folder, claim, case.place)
+    why = [] if is_dirty else own
+    return why + _of_causes(case, folder), own if is_dirty else []
+
+
+def _of_causes(case: Case, folder: Path) -> list[str]:
+    """Name what a settled tree has otherwise than recorded."""
     claim = case.claim
     try:
         found = tree.causes(folder)

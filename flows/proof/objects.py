@@ -13,10 +13,13 @@ from tasks import content
 
 
 class Objects:
-    """The cache and the default remote of the checkout in `root`."""
+    """The cache and the default remote of the checkout in `root`.
 
-    def __init__(self, root: Path) -> None:
-        self.repo = Repo(str(root))
+    site  where DVC may keep what it would keep elsewhere
+    """
+
+    def __init__(self, root: Path, site: Path) -> None:
+        self.repo = Repo(str(root), config={"core": {"site_cache_dir": str(site)}})
 
     def place(self, md5: str) -> Path:
         """Say where the cache has an object, if it has it."""

@@ -18,7 +18,7 @@ MOST_TOLD = 12
 
 def told(verdict: Verdict) -> str:
     """Say it in the message of a flow's state."""
-    lines = [verdict.summary, *verdict.why, *verdict.damage]
+    lines = [verdict.summary, *verdict.why, *verdict.damage, *verdict.notes]
     return "\n".join(lines[:MOST_TOLD])
 
 
@@ -29,6 +29,7 @@ def sections(verdict: Verdict) -> Iterator[tuple[str, tuple[str, ...]]]:
         (verdict.what if missing else "what differs", verdict.why),
         ("what differs between the machines", verdict.causes),
         ("what was changed besides", verdict.damage),
+        ("what only the record says", verdict.notes),
     )
     yield from ((heading, lines) for heading, lines in parts if lines)
 

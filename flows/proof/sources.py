@@ -49,7 +49,7 @@ def bring(tree: Path, claim: Claim, root: Path, objects: Objects) -> list[str]:
     faults = []
     for path in outside(tree, claim):
         if _is_tracked(tree, path):
-            faults += _pull(tree, path, objects.repo)
+            faults += _pull(tree, path, objects)
         elif path == claim.manifest.get("source"):
             faults += list(_copy_lake(root, tree, path, claim.manifest))
         elif not _copy(root / path, tree / path, claim.lineage.sources[path]):
@@ -62,16 +62,14 @@ def bring(tree: Path, claim: Claim, root: Path, objects: Objects) -> list[str]:
     return faults
 
 
-def _pull(tree: Path, path: str, checkout: Repo) -> list[str]:
-    """Have DVC bring what a .dvc file names, from where the checkout's settings say."""
-    settings = {name: checkout.config[name] for name in ("core", "remote")}
-    repo = Repo(str(tree), config={**settings, "cache": {"dir": str(tree / ".dvc/cache")}})
+def _pull(tree: Path, path: str, objects: Objects) -> list[str]:
+    """Bring what a .dvc file names, from where the checkout's settings say."""
+    repo = Repo(str(tree))
     files = [Path(f"{each}.dvc") for each in (Path(path), *Path(path).parents)]
     file = next(each for each in files if (tree / each).is_file())
     try:
         for out in repo.stage.load_one(str(tree / file)).outs:
-            found = Objects(Path(checkout.root_dir)).bring(out.hash_info.value, Path(out.fs_path))
-            if not found:
+            if not objects.bring(out.hash_info.value, Path(out.fs_path)):
                 return [f"{file}: neither the cache nor DVC's remote has what it names"]
     except Exception as error:  # noqa: BLE001 - DVC and each kind of remote have their own
         return [f"{file}: must be fetched (got {type(error).__name__}: {error})"]

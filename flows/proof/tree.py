@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
 from dvc.stage import PipelineStage
 
+from flows import clones
 from flows.proof.verdict import UnprovableError
-from tasks import content, lineage, params
+from tasks import content, files, lineage, params
 from tasks.claim import Claim
 from tasks.errors import ParamsError, TemporaryError
 from tasks.faults import COMMIT
@@ -30,16 +31,11 @@ GONE = re.compile(r"not our ref|unadvertised object|couldn't find remote ref|doe
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
 """Variables by which git, in a hook, means another repository than that of the folder."""
 
-CONFIG = """\
-[core]
-    analytics = false
-    check_update = false
-    autostage = true
-    remote =
-[cache]
-    dir = {cache}
-"""
-"""DVC's settings of a tree: a cache of its own, so that nothing can be restored, and no remote."""
+CORE = {"check_update": "false", "autostage": "true", "remote": ""}
+"""DVC's settings of a tree, besides a cache of its own, so that nothing can be restored."""
+
+WRITTEN = (str(params.FILE), "dvc.lock", ".dvc", ".dvc/config.local", ".dvc/tmp")
+"""What is written in a tree besides the outputs."""
 
 
 def lay_out(folder: Path, commit: str, root: Path) -> None:
@@ -108,26 +104,68 @@ def _leads(tips: Sequence[str], commit: str, root: Path) -> bool:
     return found.returncode == 0 and not found.stdout.strip()
 
 
-def settle(folder: Path, claim: Claim, cache: Path) -> None:
+def made(claim: Claim) -> list[str]:
+    """Give the paths of all outputs that the recorded dvc.lock knows."""
+    stages = claim.lock.get("stages", {}).values()
+    return [str(out["path"]) for stage in stages for out in stage.get("outs", [])]
+
+
+def leading_out(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Name the paths that do not lie below a folder, by dots, symlinks, or as they are."""
+    return [
+        f"{path} must lie in the checkout: it leads out of it, and nothing is touched there"
+        for path in paths
+        if "://" in path or not _is_below(folder, path)
+    ]
+
+
+def _is_below(folder: Path, path: str) -> bool:
+    try:
+        return folder.resolve() in (folder / path).resolve().parents
+    except (OSError, RuntimeError, ValueError):  # symlinks that lead in a circle
+        return False
+
+
+def other_parameters(folder: Path, parameters: Mapping[str, Any]) -> list[str]:
+    """Name the parameters in use that the params.yaml of a tree, not yet settled, has otherwise."""
+    file = folder / params.FILE
+    try:
+        found = files.read_yaml(file) if file.is_file() else {}
+    except ValueError as error:
+        return [f"params.yaml must be readable at that commit (got {error})"]
+    branches = found.items() if isinstance(found, dict) else ()
+    own = {key: value for name, each in branches for key, value in lineage.flat(name, each)}
+    return [
+        f"parameter {key} is {own.get(key, ABSENT)!r} at that commit, and was {value!r}"
+        for key, value in parameters.items()
+        if own.get(key, ABSENT) != value
+    ]
+
+
+def settle(folder: Path, claim: Claim, place: Path) -> None:
     """Write the recorded params.yaml into a tree, and leave nothing that a stage has made.
 
     The commit of an experiment holds what DVC plots; were it tracked, no stage could make it.
+
+    place  for the cache and all that DVC keeps elsewhere by default
+
+    Nothing may lead out of the tree: see `leading_out`.
     """
     (folder / params.FILE).write_text(claim.params, encoding="utf-8")
-    stages = claim.lock.get("stages", {}).values()
-    made = [out["path"] for stage in stages for out in stage.get("outs", [])]
-    git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", *made, cwd=folder)
-    for path in ("dvc.lock", *made):
-        place = folder / path
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    outputs = made(claim)
+    git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", *outputs, cwd=folder)
+    for path in ("dvc.lock", *outputs):
+        output = folder / path
+        shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
     (folder / ".dvc").mkdir(exist_ok=True)
-    (folder / ".dvc/config.local").write_text(CONFIG.format(cache=cache), encoding="utf-8")
+    local = folder / ".dvc/config.local"
+    clones.configure(local, cache=place / "cache", site=place / "dvc/site", **CORE)
 
 
 def causes(folder: Path) -> dict[str, dict[str, Any]]:
     """Give what the stages of a tree come from, as `tasks.lineage` does; what is not there, too.
 
-    Raises ParamsError if DVC cannot read them.
+    Raises ParamsError if DVC cannot read them, or would write out of the tree.
     """
     try:
         planned = plan_repro(Repo(str(folder)).index.graph)
@@ -136,11 +174,14 @@ def causes(folder: Path) -> dict[str, dict[str, Any]]:
             f"dvc.yaml must be readable with the recorded params.yaml ({error})"
         ) from error
     stages = [stage for stage in planned if isinstance(stage, PipelineStage)]
-    made = {out.def_path for stage in stages for out in stage.outs}
-    return {stage.name: _cause(stage, made) for stage in stages if stage.name != lineage.LAST}
+    outs = {out.def_path: out for stage in stages for out in stage.outs}
+    places = (str(out) if "://" in str(out) else out.fs_path for out in outs.values())
+    if faults := leading_out(folder, places):
+        raise ParamsError(f"dvc.yaml: {'; '.join(faults)}")
+    return {stage.name: _cause(stage, outs) for stage in stages if stage.name != lineage.LAST}
 
 
-def _cause(stage: PipelineStage, made: set[str]) -> dict[str, Any]:
+def _cause(stage: PipelineStage, made: Container[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     hashes: dict[str, str] = {}
     for dep in stage.deps:

@@ -75,6 +75,7 @@ class Verdict:
     what     why it cannot be proven, in two or three words
     why      what differs, or what is missing, one thing a line
     damage   what was changed besides: bytes of the lake or a cache, a commit that was amended
+    notes    what is told by the record alone, and not by the commit
     causes   what differs between the machines
     model    SHA-256 of the stored model; None if none was looked at
     lock     SHA-256 of the requirements.lock that it was rebuilt by; empty if it was not
@@ -89,6 +90,7 @@ class Verdict:
     what: str = ""
     why: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
     model: str | None = None
     lock: str = ""
@@ -110,4 +112,10 @@ class Verdict:
     def summary(self) -> str:
         """Say it in a line."""
         said = f"{self.title}: {self.outcome}" + (f": {self.what}" if self.what else "")
+        said += ", by parameters that only the record has" if self.is_by_record else ""
         return said + (", but something else was changed" if self.state == DAMAGED else "")
+
+    @property
+    def is_by_record(self) -> bool:
+        """Whether it is reproduced, and its commit does not hold its parameters."""
+        return self.outcome is Outcome.REPRODUCED and bool(self.notes)
