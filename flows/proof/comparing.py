@@ -197,6 +197,11 @@ def snapshot(claim: Claim, tree: Path) -> list[str]:
     return [f"run: tag snapshot_md5: must be {digest('md5', [file])} (got {tagged})"]
 
 
+def not_made(rows: list[Row]) -> list[str]:
+    """Name the outputs that were to come out, and did not."""
+    return [f"{row.stage} has not made {row.output}" for row in rows if row.got == NOT_MADE]
+
+
 def first_difference(
     rows: list[Row], run: Path, tree: Path, objects: Objects, place: Path
 ) -> list[str]:

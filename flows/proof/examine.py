@@ -275,6 +275,7 @@ def _compared(case: Case, objects: Objects, made: Rebuilt) -> tuple[list[str], l
     case.emit("comparing every output and the stored model")
     rows = comparing.rows(claim, made.hashes)
     why = comparing.first_difference(rows, case.run, case.tree, objects, case.place / "expected")
+    why += comparing.not_made(rows)
     if made.failure:
         why.append(f"a stage did not run to its end: {made.failure}")
     if not claim.run_id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ PYTHONS = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
 REPRO = "python -m dvc repro --force --no-run-cache"
 STAGE_FAILED = "failed to run"
 """What DVC says if it is the stage that has failed, and not DVC itself."""
+
+PASSING = re.compile(
+    r"exited with (-\d+|1(29|[345]\d|6[0-4]))\b"  # killed by a signal, as a shell tells it, too
+    r"|No space left on device|Disk quota exceeded|Errno (28|122)\b"
+    r"|MemoryError|Cannot allocate memory|Errno 12\b|bad_alloc|OutOfMemoryError"
+    r"|memory allocation of \d+ bytes failed|(?i:out of memory)|cudaErrorMemoryAllocation"
+)
+"""What is said where the machine was at fault, so that nothing was found out of the model."""
 
 SCRATCH, TEMPORARY = "registry/mlflow.db", "tmp"
 
@@ -74,8 +83,8 @@ def run(
     python  of the environment to run in
     place   for settings, and for the registry
 
-    Raises StageError if a process was killed, TemporaryError if something outside failed: that is
-    no verdict.
+    Raises StageError if a process was killed, or memory or a disk was full, TemporaryError if
+    something outside failed: that is no verdict.
     """
     registry = place / SCRATCH
     for folder in (registry.parent, place / TEMPORARY):
@@ -98,8 +107,9 @@ def run(
                 python=python,
             )
         except CommandError as error:
-            if (failure := _failure(error, claim)) is not None:
-                return Rebuilt(tree, registry.parent, failure)
+            if command == steps[-1][0] and _is_refused_again(error, claim):
+                break
+            return Rebuilt(tree, registry.parent, _failure(error))
     return Rebuilt(tree, registry.parent)
 
 
@@ -123,14 +133,21 @@ def environment(inherited: Mapping[str, str], place: Path) -> dict[str, str]:
     return {**kept, **own, **clones.SILENT, "TMPDIR": str(place / TEMPORARY)}
 
 
-def _failure(error: CommandError, claim: Claim) -> str | None:
-    """Say why a stage has failed; None if it refused the model that was refused then, too."""
-    if error.kind == "GateError" and not claim.gate.get("passed"):
-        return None
-    if error.killed:
-        raise StageError(f"prove: the rebuild was {error.reason}") from error
+def _is_refused_again(error: CommandError, claim: Claim) -> bool:
+    """Tell whether the gate refused the model, as it is recorded to have done."""
+    return error.kind == "GateError" and claim.gate.get("passed") is False
+
+
+def _failure(error: CommandError) -> str:
+    """Say why a stage has failed; raises StageError if that says nothing of the model."""
+    said = "\n".join(error.lines)
+    if error.killed or error.kind == "Interrupted" or PASSING.search(said):
+        raise StageError(
+            f"prove: the rebuild must run to its end (got {error.reason})\n"
+            "next: see that there is memory and disk enough, and try again"
+        ) from error
     if error.kind == "TemporaryError":
         raise TemporaryError(error.reason) from error
-    if error.kind is None and STAGE_FAILED not in "\n".join(error.lines):
+    if error.kind is None and STAGE_FAILED not in said:
         raise StageError(f"prove: DVC must run every stage (got {error.reason})") from error
     return error.reason
