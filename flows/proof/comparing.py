@@ -14,7 +14,7 @@ from flows.proof.objects import Objects
 from flows.proof.verdict import NOT_MADE, NOT_REBUILT, Row
 from tasks import content, differences, files, proof, tracking
 from tasks.claim import Claim
-from tasks.errors import StageError
+from tasks.errors import StageError, TemporaryError
 
 COPIES = {
     "validate": "data/validate",
@@ -107,9 +107,17 @@ def _against_lock(
 
 def _where(file: Path, md5: str, objects: Objects, expected: Path) -> str:
     """Say what differs first in a file, if its bytes of then can be had."""
-    if not file.is_file() or md5 == "none" or not objects.bring(md5, expected):
+    if not file.is_file() or md5 == "none" or not _brought(objects, md5, expected):
         return ""
     return f": {differences.first(expected, file)}"
+
+
+def _brought(objects: Objects, md5: str, expected: Path) -> bool:
+    """Lay out what was recorded, to say what differs; a remote that is away spoils no verdict."""
+    try:
+        return objects.bring(md5, expected)
+    except TemporaryError:
+        return False
 
 
 def unlike_code(model: Path, tree: Path) -> list[str]:
@@ -215,7 +223,7 @@ def first_difference(
         return []
     said = f"{row.stage} is the first stage that comes out otherwise: {row.output}"
     expected = place / row.output
-    if not objects.bring(row.expected, expected):
+    if not _brought(objects, row.expected, expected):
         shutil.rmtree(expected, ignore_errors=True)
         expected = run / row.stage
         if not expected.exists() or content.of(expected) != row.expected:

@@ -115,7 +115,9 @@ def _damage(case: Case, objects: Objects) -> Iterator[str]:
     lock = case.root / "dvc.lock"
     here = files.read_yaml(lock) if lock.exists() else {}
     yield from sources.damage(case.root, case.claim, here or {})
-    yield from objects.damage(case.claim.lineage.outputs)
+    known = case.claim.lineage
+    files_here = {path: md5 for path, md5 in known.sources.items() if "://" not in path}
+    yield from objects.damage(known.outputs | files_here)
 
 
 def _stored(case: Case, objects: Objects) -> tuple[str | None, list[str]]:
@@ -228,8 +230,8 @@ def _of_tree(case: Case, folder: Path, *, is_dirty: bool) -> tuple[list[str], li
         return faults, []
     own = tree.other_parameters(folder, claim.lineage.parameters)
     tree.settle(folder, claim, case.place)
-    why = [] if is_dirty else own
-    return why + _of_causes(case, folder), own if is_dirty else []
+    why = [*_of_causes(case, folder), *sources.unlike_commit(folder, claim)]
+    return (why, own) if is_dirty else (own + why, [])
 
 
 def _of_causes(case: Case, folder: Path) -> list[str]:
@@ -275,7 +277,7 @@ def _compared(case: Case, objects: Objects, made: Rebuilt) -> tuple[list[str], l
     case.emit("comparing every output and the stored model")
     rows = comparing.rows(claim, made.hashes)
     why = comparing.first_difference(rows, case.run, case.tree, objects, case.place / "expected")
-    why += comparing.not_made(rows)
+    why += comparing.not_made(rows) + sources.unlike_read(case.tree, claim, made.read)
     if made.failure:
         why.append(f"a stage did not run to its end: {made.failure}")
     if not claim.run_id:

@@ -9,7 +9,10 @@ from typing import Any
 
 from dvc.repo import Repo
 
+from flows import remote_errors
+from flows.proof.tree import leading_out
 from tasks import content
+from tasks.errors import TemporaryError
 
 
 class Objects:
@@ -46,7 +49,10 @@ class Objects:
         return content.listed(place.read_bytes())
 
     def bring(self, md5: str, target: Path) -> bool:
-        """Lay out an output as its hash says, from cache or remote; tell whether all was there."""
+        """Lay out an output as its hash says, from cache or remote; tell whether all was there.
+
+        Raises TemporaryError if the remote does not answer.
+        """
         if not md5.endswith(content.FOLDER):
             return self._bring(md5, target)
         listed = target.with_name(f"{target.name}.list")
@@ -54,6 +60,8 @@ class Objects:
             return False
         names = content.listed(listed.read_bytes())
         listed.unlink()
+        if leading_out(target, names):
+            return False
         found = [self._bring(each, target / name) for name, each in names.items()]
         return all(found)
 
@@ -62,13 +70,23 @@ class Objects:
         if (place := self.place(md5)).exists() and not _damaged(place, md5):
             shutil.copyfile(place, target)
             return True
-        if (remote := self._remote()) is not None:
-            try:
-                remote.fs.get_file(remote.oid_to_path(md5), str(target))
-            except Exception:  # noqa: BLE001 - each kind of remote has kinds of its own
+        try:
+            if (remote := self._remote()) is None:
                 return False
-            return not _damaged(target, md5)
-        return False
+            remote.fs.get_file(remote.oid_to_path(md5), str(target))
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # each kind of remote has kinds of its own
+            raise self._away(error) from error
+        return not _damaged(target, md5)
+
+    def _away(self, error: Exception) -> TemporaryError:
+        """Tell that the remote cannot be asked, which says nothing of what it holds."""
+        name = self.repo.config["core"].get("remote", "")
+        message = f"DVC's remote {name}: must answer (got {type(error).__name__}: {error})"
+        settings = self.repo.config["remote"].get(name, {})
+        _, next_step = remote_errors.advice(error)
+        return TemporaryError(f"{remote_errors.discreet(message, settings)}\nnext: {next_step}")
 
     def _list(self, md5: str) -> list[tuple[str, str]]:
         return list((self.listing(md5) or {}).items())

@@ -50,12 +50,20 @@ class Rebuilt:
     @property
     def hashes(self) -> dict[str, str]:
         """The hash of each output that was made, by path."""
+        return self._locked("outs")
+
+    @property
+    def read(self) -> dict[str, str]:
+        """The hash of each path that a stage has read, as it was then."""
+        return self._locked("deps")
+
+    def _locked(self, kind: str) -> dict[str, str]:
         lock = self.tree / "dvc.lock"
         stages = files.read_yaml(lock)["stages"] if lock.exists() else {}
         return {
-            out["path"]: lineage.content_hash(out)
+            each["path"]: lineage.content_hash(each)
             for stage in stages.values()
-            for out in stage.get("outs", [])
+            for each in stage.get(kind, [])
         }
 
     @property

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from flows.proof.objects import Objects
-from flows.proof.tree import git
+from flows.proof.tree import git, leading_out
 from tasks import content
 from tasks.claim import Claim
 from tasks.lake import unreachable
@@ -28,13 +29,26 @@ def outside(tree: Path, claim: Claim) -> list[str]:
         path
         for path in claim.lineage.sources
         if "://" not in path
-        and not (tree / path).exists()
-        and (path == lake or _is_tracked(tree, path) or _is_ignored(tree, path))
+        and (
+            (path == lake and Path(lake).is_absolute())
+            or (not (tree / path).exists() and _is_data(tree, path, lake))
+        )
     ]
 
 
+def _is_data(tree: Path, path: str, lake: str) -> bool:
+    return path == lake or _is_tracked(tree, path) or _is_ignored(tree, path)
+
+
 def _is_tracked(tree: Path, path: str) -> bool:
-    return any((tree / f"{each}.dvc").is_file() for each in (Path(path), *Path(path).parents))
+    return _dvc_file(tree, path) is not None
+
+
+def _dvc_file(tree: Path, path: str) -> Path | None:
+    """Give the .dvc file of a commit that names this path, or a folder it lies in."""
+    places = () if Path(path).is_absolute() else (Path(path), *Path(path).parents)
+    files = (tree / f"{each}.dvc" for each in places if each.name)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _is_ignored(tree: Path, path: str) -> bool:
@@ -48,7 +62,11 @@ def bring(tree: Path, claim: Claim, root: Path, objects: Objects) -> list[str]:
     """
     faults = []
     for path in outside(tree, claim):
-        if _is_tracked(tree, path):
+        if Path(path).is_absolute():
+            continue  # read in place
+        if out := leading_out(tree.parent, [f"{tree.name}/{path}"]):
+            faults += out
+        elif _is_tracked(tree, path):
             faults += _pull(tree, path, objects)
         elif path == claim.manifest.get("source"):
             faults += list(_copy_lake(root, tree, path, claim.manifest))
@@ -64,24 +82,69 @@ def bring(tree: Path, claim: Claim, root: Path, objects: Objects) -> list[str]:
 
 def _pull(tree: Path, path: str, objects: Objects) -> list[str]:
     """Bring what a .dvc file names, from where the checkout's settings say."""
-    repo = Repo(str(tree))
-    files = [Path(f"{each}.dvc") for each in (Path(path), *Path(path).parents)]
-    file = next(each for each in files if (tree / each).is_file())
     try:
-        for out in repo.stage.load_one(str(tree / file)).outs:
-            if not objects.bring(out.hash_info.value, Path(out.fs_path)):
-                return [f"{file}: neither the cache nor DVC's remote has what it names"]
-    except Exception as error:  # noqa: BLE001 - DVC and each kind of remote have their own
-        return [f"{file}: must be fetched (got {type(error).__name__}: {error})"]
+        file, outs = _named(tree, path)
+    except DvcException as error:
+        return [f"{path}: its .dvc file must be readable (got {error})"]
+    for out in outs:
+        if faults := leading_out(tree, [out.fs_path]):
+            return faults
+        if not (out.hash_info and objects.bring(out.hash_info.value, Path(out.fs_path))):
+            return [f"{file}: neither the cache nor DVC's remote has what it names"]
     return []
 
 
+def _named(tree: Path, path: str) -> tuple[str, list[Any]]:
+    """Read what the .dvc file of a path names; raises DvcException."""
+    file = _dvc_file(tree, path)
+    if file is None:
+        return "", []
+    return str(file.relative_to(tree)), list(Repo(str(tree)).stage.load_one(str(file)).outs)
+
+
+def unlike_commit(tree: Path, claim: Claim) -> list[str]:
+    """Name the sources of which a .dvc file of the commit names other bytes than the record."""
+    faults = []
+    for path in outside(tree, claim):
+        try:
+            file, outs = _named(tree, path)
+        except DvcException as error:
+            faults.append(f"{path}: its .dvc file must be readable (got {error})")
+            continue
+        wanted = claim.lineage.sources[path]
+        got = next(
+            (out.hash_info.value for out in outs if Path(out.fs_path) == tree / path), wanted
+        )
+        if got != wanted:
+            faults.append(f"{file} names {path} with the MD5 {got}, and it was {wanted}")
+    return faults
+
+
+def unlike_read(tree: Path, claim: Claim, read: Mapping[str, str]) -> list[str]:
+    """Name the sources that stages have read with other bytes than they are recorded to have.
+
+    read  hash of each path as the rebuild has recorded it
+
+    Of a lake that DVC does not track only the files of its manifest were brought, and compared.
+    """
+    lake = str(claim.manifest.get("source", ""))
+    return [
+        f"{path} was read with the hash {read[path]}, and must have {md5}"
+        for path, md5 in claim.lineage.sources.items()
+        if read.get(path, md5) != md5
+        and "://" not in path
+        and (path != lake or _is_tracked(tree, path))
+    ]
+
+
 def _copy_lake(root: Path, tree: Path, source: str, manifest: Mapping[str, Any]) -> Iterator[str]:
-    faults = list(changed(root / source, source, manifest))
+    is_one, names = (root / source).is_file(), [name for name, _ in _files(manifest)]
+    faults = [] if is_one else leading_out(tree / source, names)
+    faults = faults or list(changed(root / source, source, manifest))
     yield from faults
     if not faults:
-        for name, _ in _files(manifest):
-            target = _file(tree / source, name, is_one=(root / source).is_file())
+        for name in names:
+            target = _file(tree / source, name, is_one=is_one)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_file(root / source, name), target)
 
