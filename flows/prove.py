@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def _proven(wanted: str, emit: Emit, *, make_env: bool, keep: bool) -> Verdict:
     except UnreadableError as error:
         return Verdict(wanted, "", Outcome.DIFFERS, why=(str(error),))
     claim = found.claim
-    verdict = judge(claim, emit, make_env=make_env, keep=keep)
+    verdict = judge(claim, emit, make_env=make_env, keep=keep, contradicted=found.contradicted)
     if not found.is_recorded and verdict.outcome is not Outcome.REPRODUCED:
         return verdict
     if claim.version is None or claim.model_name is None:
@@ -94,10 +94,22 @@ def of_version(models: Registry, number: int, emit: Emit) -> Verdict:
     return verdict
 
 
-def judge(claim: Claim, emit: Emit, *, make_env: bool = False, keep: bool = False) -> Verdict:
-    """Come to a verdict in a folder of its own; raises VerbatimError if nothing can be said."""
+def judge(
+    claim: Claim,
+    emit: Emit,
+    *,
+    make_env: bool = False,
+    keep: bool = False,
+    contradicted: Sequence[str] = (),
+) -> Verdict:
+    """Come to a verdict in a folder of its own; raises VerbatimError if nothing can be said.
+
+    contradicted  what is known to contradict the claim
+    """
     with _elsewhere(emit, keep=keep) as place:
-        return examine.examine(claim, Path.cwd(), place, emit, make_env=make_env)
+        return examine.examine(
+            claim, Path.cwd(), place, emit, make_env=make_env, contradicted=contradicted
+        )
 
 
 @contextmanager

@@ -218,5 +218,21 @@ def test_a_revision_is_held_against_its_own_lock(moved: Path):
     git(moved, "commit", "--quiet", "--all", "--message=another depth")
     verdict = prove._proven("HEAD", lambda _: None, make_env=False, keep=False)
     assert verdict.outcome is Outcome.DIFFERS
-    assert "params.yaml: models.trees.max_depth: must be 3 as in dvc.lock (got 4)" in verdict.why
+    (said,) = verdict.why
+    assert said.endswith(": parameter models.trees.max_depth is 4 at that commit, and was 3")
     assert "reproduced" not in version_tags()
+
+
+def test_a_revision_and_the_run_of_its_content_are_both_held_against_what_is_made(moved: Path):
+    """The weights that another commit's lock tells are not those that the version stores."""
+    recorded = claims.of_version(MODEL, 1)
+    lock, weights = moved / "dvc.lock", recorded.lineage.outputs["data/train"]
+    lock.write_text(lock.read_text().replace(weights, f"{'0' * 32}.dir"))
+    git(moved, "commit", "--quiet", "--all", "--message=other weights")
+    found = prove.target.find("HEAD", MODEL)
+    assert (found.claim.lock, found.claim.params) == (recorded.lock, recorded.params)
+    assert found.claim.commit == git(moved, "rev-parse", "HEAD")
+    (said,) = found.contradicted
+    assert said.endswith(
+        f"data/train must be {weights} as {MODEL} version 1 recorded it (got {'0' * 32}.dir)"
+    )

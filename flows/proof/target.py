@@ -16,12 +16,14 @@ from tasks.tracking import AbsentError
 class Target:
     """What is to be proven.
 
-    is_recorded  whether it is a version or run, and not what a commit says of itself: a verdict on
-                 that is one on the version only if all is the same
+    is_recorded   whether it is a version or run, and not what a commit says of itself: a verdict on
+                  that is one on the version only if all is the same
+    contradicted  what that commit says otherwise than the run that has recorded its content
     """
 
     claim: Claim
     is_recorded: bool
+    contradicted: tuple[str, ...] = ()
 
 
 def any_version(model_name: str) -> str:
@@ -48,23 +50,31 @@ def find(target: str, model_name: str) -> Target:
     except (StageError, ParamsError):
         if claims.is_version(target):
             raise
-    return Target(_of_revision(target, model_name), is_recorded=False)
+    return _of_revision(target, model_name)
 
 
-def _of_revision(target: str, model_name: str) -> Claim:
-    """Read what a commit says of itself, and what is recorded of this content if anything is."""
+def _of_revision(target: str, model_name: str) -> Target:
+    """Read what is recorded of a commit's content, to be held against it; else what it says."""
     own = revision.read(target)
     register = files.parsed_yaml(own.params)["register"]
     recorded = revision.recorded(
         own, experiment=register["experiment"], model_name=model_name, alias=""
     )
     if recorded is None:
-        return own
-    return replace(
-        recorded,
-        commit=own.commit,
-        is_dirty=False,
-        params=own.params,
-        lock=own.lock,
-        lineage=own.lineage,
+        return Target(own, is_recorded=False)
+    return Target(
+        replace(recorded, commit=own.commit, is_dirty=False),
+        is_recorded=False,
+        contradicted=tuple(contradicted(own, recorded)),
     )
+
+
+def contradicted(own: Claim, recorded: Claim) -> list[str]:
+    """Name the outputs that the dvc.lock of a commit has otherwise than a run of its content."""
+    said, known = own.lineage.outputs, recorded.lineage.outputs
+    return [
+        f"dvc.lock of commit {own.commit[:12]}: {path} must be {known.get(path, 'absent')} as "
+        f"{recorded.title} recorded it (got {said.get(path, 'none')})"
+        for path in sorted(said | known)
+        if said.get(path) != known.get(path)
+    ]
