@@ -178,3 +178,10 @@ def test_dvc_keeps_nothing_outside_of_the_proof(root: Path, seen, tmp_path: Path
     local = (tmp_path / "proof/checkout/.dvc/config.local").read_text()
     assert f"site_cache_dir = {tmp_path}/proof/dvc/site" in local
     assert f"dir = {tmp_path}/proof/cache" in local
+
+
+def test_a_commit_without_a_lock_of_packages_is_told(root: Path, seen):
+    claim = replace(claim_of(root), environment={"lock_sha256": "1"})
+    (root / "requirements.lock").unlink()
+    (said,) = seen(replace(claim, commit=commit(root))).why
+    assert said.startswith("environment.json: lock_sha256 must be none as of commit")

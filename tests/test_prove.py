@@ -1,6 +1,7 @@
 """A real version is rebuilt on another clone; what was changed afterwards is caught and named."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from tasks import content, proof, registry, tracking
 
 pytestmark = [pytest.mark.xdist_group("trained"), *MLFLOW_WARNS]
 MODEL = "churn-predictor"
+FAKED = 2
+"""The tree that is changed where weights are made up."""
 
 Examine = Callable[..., Verdict]
 
@@ -66,6 +69,34 @@ def moved(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield trained
     for name in (name for name in os.environ if name.startswith("MLFLOW_")):
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def faked(trained: Path, environment: dict[str, str]) -> Path:
+    """The trained checkout with one leaf changed, and all the rest evaluated and recorded of that.
+
+    Hashes, cache, metrics, tags, artifacts, version: all is as if it had been computed so.
+    """
+    from xgboost import Booster
+
+    (trained / "mlflow.db").unlink()
+    shutil.rmtree(trained / "mlartifacts")
+    weights = trained / "data/train/model.ubj"
+    model = json.loads(Booster(model_file=weights).save_raw("json"))
+    tree = model["learner"]["gradient_booster"]["model"]["trees"][FAKED]
+    leaf = tree["left_children"].index(-1)
+    tree["split_conditions"][leaf] += 0.01
+    weights.unlink()
+    Booster(model_file=bytearray(json.dumps(model).encode())).save_model(weights)
+    for words in ("commit --force train", "repro --single-item evaluate register"):
+        subprocess.run(
+            ["python", "-m", "dvc", *words.split()],
+            cwd=trained,
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
+    return trained
 
 
 @pytest.fixture
@@ -186,6 +217,24 @@ def test_code_that_is_not_in_the_commit_is_named(moved: Path, examined: Examine)
     assert "tasks/seeds.py is not there" in why
     assert "tasks/train.py is not as it was when the model was made; this checkout has it" in why
     assert "tasks/recipes is not as it was when the model was made: tasks/recipes/table.py;" in why
+
+
+def test_weights_that_were_not_computed_are_caught_by_the_rebuild_alone(faked: Path, moved: Path):
+    verdict = prove._proven(f"{MODEL}/1", lambda _: None, make_env=False, keep=False)
+    assert (verdict.outcome, verdict.status, verdict.state) == (Outcome.DIFFERS, 1, "Differs")
+    assert verdict.seconds is not None, "nothing else could see it"
+    assert verdict.damage == ()
+    others = [row.stage for row in verdict.rows if row.is_other]
+    assert others == ["train", "evaluate", "register"]
+    said = (
+        f"train is the first stage that comes out otherwise: data/train: model.ubj: tree {FAKED},"
+    )
+    assert verdict.why[0].startswith(said)
+    assert any("stored model: artifacts/train/model.ubj differs: " in line for line in verdict.why)
+    tags = version_tags()
+    assert (tags["reproduced"], tags["proof"]) == ("false", "none")
+    with registry.looked_at(MODEL) as models:
+        assert "was not reproduced" in str(proof.lacking(MODEL, models.version(1)))
 
 
 def test_a_commit_that_is_gone_proves_nothing(moved: Path, examined: Examine):

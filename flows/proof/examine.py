@@ -13,7 +13,7 @@ from flows.proof import comparing, locked, rebuild, sources, tree
 from flows.proof.objects import Objects
 from flows.proof.rebuild import Rebuilt
 from flows.proof.verdict import Outcome, Row, UnprovableError, Verdict
-from tasks import devices, differences, environment, faults, files, proof, store, tracking
+from tasks import content, devices, differences, environment, faults, files, proof, store, tracking
 from tasks.claim import Claim
 from tasks.errors import VerbatimError
 from tasks.faults import COMMIT
@@ -186,7 +186,8 @@ def _of_commit(case: Case, seen: Seen) -> Seen:
     if why and claim.is_dirty:
         why.append("it is not all that the model was made of: git_dirty says so")
     why, notes = ([f"commit {commit[:12]}: {each}" for each in lines] for lines in (why, notes))
-    lock = hashlib.sha256((case.tree / environment.LOCK).read_bytes()).hexdigest()
+    file = case.tree / environment.LOCK
+    lock = content.digest(file, "sha256") if file.is_file() else environment.NONE
     if claim.environment.get("lock_sha256", lock) != lock:
         why.append(f"environment.json: lock_sha256 must be {lock} as of commit {commit[:12]} "
                    f"(got {claim.environment['lock_sha256']})")  # fmt: skip
