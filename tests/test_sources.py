@@ -61,7 +61,7 @@ def claim_of(root: Path, source: str, *names: str) -> Claim:
 
 def test_only_the_files_that_were_read_are_brought(root: Path, tree: Path):
     claim = claim_of(root, "data/mine", "month=1/rows.csv")
-    assert sources.bring(tree, claim, root, Objects(root)) == []
+    assert sources.bring(tree, claim, root, Objects(root, root.parent / "site")) == []
     assert content.listing(tree / "data/mine").keys() == {"month=1/rows.csv"}
 
 
@@ -69,7 +69,7 @@ def test_what_is_gone_or_another_is_named(root: Path, tree: Path):
     claim = claim_of(root, "data/mine", "month=1/rows.csv", "more.csv")
     (root / "data/mine/more.csv").unlink()
     (root / "data/mine/month=1/rows.csv").write_text("a\n3\n")
-    other, gone = sources.bring(tree, claim, root, Objects(root))
+    other, gone = sources.bring(tree, claim, root, Objects(root, root.parent / "site"))
     assert other.startswith("data/mine/month=1/rows.csv: must have the SHA-256")
     assert gone.startswith("data/mine/more.csv: is gone")
 
@@ -86,13 +86,13 @@ def test_data_that_dvc_tracks_comes_from_its_remote(root: Path, tree: Path, envi
     (tree / "data/mine.dvc").write_bytes((root / "data/mine.dvc").read_bytes())
     dvc(tree, environment, "init", "-q")
     subprocess.run(["rm", "-rf", root / ".dvc/cache", root / "data/mine"], check=True)
-    assert sources.bring(tree, claim, root, Objects(root)) == []
+    assert sources.bring(tree, claim, root, Objects(root, root.parent / "site")) == []
     assert (
         content.of(tree / "data/mine") == files.read_yaml(tree / "data/mine.dvc")["outs"][0]["md5"]
     )
 
     subprocess.run(["rm", "-rf", root.parent / "store", tree / "data/mine"], check=True)
-    (fault,) = sources.bring(tree, claim, root, Objects(root))
+    (fault,) = sources.bring(tree, claim, root, Objects(root, root.parent / "site"))
     assert fault == "data/mine.dvc: neither the cache nor DVC's remote has what it names"
 
 

@@ -55,7 +55,7 @@ def test_is_what_the_commit_holds_without_what_stages_made(root: Path, tmp_path:
     folder = tmp_path / "tree"
     tree.lay_out(folder, first, root)
     assert (folder / "code.py").read_text() == "first"
-    tree.settle(folder, Claim(), tmp_path / "cache")
+    tree.settle(folder, Claim(), tmp_path)
     assert (folder / "params.yaml").read_text() == "seed: 2\n"
     assert not (folder / "dvc.lock").exists()
     assert not (folder / "data/train").exists()

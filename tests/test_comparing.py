@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.proof import comparing, keeping, target
+from flows.proof import comparing, keeping, report, target
 from flows.proof.objects import Objects
 from flows.proof.verdict import NOT_MADE, NOT_REBUILT, Outcome, Row, Verdict
 from tasks import content, proof, registry
@@ -145,3 +145,16 @@ def test_one_of_all_versions_is_chosen(monkeypatch: pytest.MonkeyPatch):
         target.any_version("churn")
     numbers += [3, 5]
     assert {target.any_version("churn") for _ in range(64)} == {"churn/3", "churn/5"}
+
+
+def test_a_verdict_says_that_only_the_record_has_the_parameters(capsys):
+    note = "commit 1: parameter depth is 4 at that commit, and was 3"
+    verdict = Verdict("it", "1", Outcome.REPRODUCED, notes=(note,))
+    assert (verdict.status, verdict.state) == (0, "Reproduced")
+    report.show(verdict)
+    assert report.told(verdict).endswith(note)
+    out = capsys.readouterr().out
+    assert "what only the record says\n  commit 1: parameter depth is 4" in out
+    assert "it: reproduced, by parameters that only the record has (nothing was rebuilt)" in out
+    differing = dataclasses.replace(verdict, outcome=Outcome.DIFFERS)
+    assert differing.summary == "it: differs"

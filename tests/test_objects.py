@@ -1,4 +1,4 @@
-"""The source data of a rebuild: brought as recorded, what is gone or other is named."""
+"""What cache, remote and lakes hold of source data: nothing else is brought, or led elsewhere."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from flows.proof import comparing, examine, rebuild, sources
+from flows.proof import comparing, examine, sources
 from flows.proof.examine import Case
 from flows.proof.objects import Objects
 from flows.proof.rebuild import Rebuilt
@@ -205,10 +205,3 @@ def test_a_lake_elsewhere_that_was_changed_meanwhile_is_named(tree: Path, tmp_pa
     ]
     here = replace(case, claim=claim_of({**manifest, "source": "lake"}))
     assert examine._other_sources(here, made) == [], "a lake here was copied"
-
-
-def test_the_rebuild_is_led_nowhere(tmp_path: Path):
-    given = {"PATH": "/bin", "DVC_CACHE": "mine", "PYTHONPATH": "/mine", "MLFLOW_RUN_ID": "mine"}
-    found = rebuild.environment(given, tmp_path)
-    assert "mine" not in found.values()
-    assert found["DVC_SITE_CACHE_DIR"] == str(tmp_path / "dvc/site")
