@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ ALIAS, VERSION = r"(.+)@([A-Za-z0-9_-]+)", r"(.+)/(\d+)"
 """How a version is named: MODEL@ALIAS, MODEL/NUMBER."""
 
 LONGEST_REASON = 200
+
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What `read_artifacts` raises of texts that say something else."""
 
 NEXT = "next: python -m flows ledger, or `mlflow ui`, to see what there is"
 
@@ -130,6 +133,14 @@ def of_run(run: str, model_name: str) -> Claim:
         return _read(run_id, model_name, registry.version_of(run_id))
 
 
+def of_id(run_id: str, model_name: str) -> Claim:
+    """Read the claim of the run with this id, whatever others are called; its version, if any."""
+    with suppress(*rows.FAULTS), _reader() as reader:
+        return _newest(reader, reader.run(run_id), model_name)
+    with looked_at(model_name) as registry:
+        return _read(run_id, model_name, registry.version_of(run_id))
+
+
 def find(target: str, model_name: str) -> Claim:
     """Read what is named as MODEL@ALIAS, MODEL/VERSION, or by the name or id of a run.
 
@@ -171,18 +182,22 @@ def _at_hand(target: str, model_name: str) -> Claim | None:
                 return _of_version(reader, named[1], reader.alias(named[1], named[2]))
             if (named := re.fullmatch(VERSION, target)) is not None:
                 return _of_version(reader, named[1], int(named[2]))
-            run = reader.named(target)
-            number = reader.newest(model_name, run.run_id)
-            if number is not None:
-                return _of_version(reader, model_name, number)
-            return _of_run(reader, run, None, None)
+            return _newest(reader, reader.named(target), model_name)
     except rows.FAULTS:
         return None
 
 
+def _newest(reader: Rows | Served, run: Found, model_name: str) -> Claim:
+    """Read the claim of the newest version of a run, or of the run if there is none."""
+    number = reader.newest(model_name, run.run_id)
+    if number is not None:
+        return _of_version(reader, model_name, number)
+    return _of_run(reader, run, None, None)
+
+
 def _of_version(reader: Rows | Served, model_name: str, number: int) -> Claim:
     run_id, source, tags = reader.version(model_name, number)
-    run = reader.named(run_id)
+    run = reader.run(run_id)
     gate = run.tags.get(GATE)
     version = Version(
         number=number,
@@ -237,7 +252,7 @@ def _claim(texts: Mapping[str, str], *, tags: Mapping[str, str], **told: Any) ->
     """Complete what a store tells by the texts of the artifacts; raises UnreadableError."""
     try:
         read = read_artifacts(texts)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise UnreadableError(
             f"run {told['run_id']}: what it keeps must be readable "
             f"(got {type(error).__name__}: {str(error)[:LONGEST_REASON]})"
@@ -252,7 +267,10 @@ def _claim(texts: Mapping[str, str], *, tags: Mapping[str, str], **told: Any) ->
 
 
 def read_artifacts(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Read what the artifacts of a run say, by their names; what is not among them is empty."""
+    """Read what the artifacts of a run say, by their names; what is not among them is empty.
+
+    Raises one of `UNREADABLE` if they say something else.
+    """
     lock, graph = files.parsed_yaml(texts["dvc.lock"]), files.parsed_yaml(texts["dvc.yaml"])
     said = {
         field: json.loads(texts.get(name, "{}"))
@@ -263,6 +281,10 @@ def read_artifacts(texts: Mapping[str, str]) -> dict[str, Any]:
             ("environment", "environment.json"),
         )
     }
+    for name, value in {"dvc.lock": lock, "dvc.yaml": graph, **said}.items():
+        if not isinstance(value, dict):
+            raise TypeError(f"{name} must be a mapping, and is a {type(value).__name__}")
+    _check_files(said["manifest"].get("files", []))
     return {
         "params": texts["params.yaml"],
         "graph": graph,
@@ -270,3 +292,15 @@ def read_artifacts(texts: Mapping[str, str]) -> dict[str, Any]:
         "lineage": lineage.told(lock, graph),
         **said,
     }
+
+
+def _check_files(listed: Any) -> None:
+    """See that a manifest lists files by path and hash; raises TypeError or LookupError."""
+    if not isinstance(listed, list):
+        raise TypeError(f"ingest/manifest.json: files must be a list (got {listed!r})")
+    for each in listed:
+        known = (each["path"], each.get("sha256", ""), each.get("etag", ""))
+        if not all(isinstance(value, str) for value in known):
+            raise TypeError(f"ingest/manifest.json: a file must have texts for {known!r}")
+        if "sha256" not in each and "etag" not in each:
+            raise LookupError(f"ingest/manifest.json: {each['path']} must have sha256 or etag")

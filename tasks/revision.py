@@ -53,7 +53,7 @@ def read(revision: str) -> Claim:
 def recorded(own: Claim, **names: str) -> Claim | None:
     """Give the claim of the newest run that has recorded the same content; None if none has."""
     record = tracking.find(own.lineage.key, **names)
-    return None if record is None else claim.find(record.run_id, names["model_name"])
+    return None if record is None else claim.of_id(record.run_id, names["model_name"])
 
 
 def _git(*words: str) -> str:
@@ -62,8 +62,18 @@ def _git(*words: str) -> str:
 
 
 def _own(texts: dict[str, str], commit: str, title: str) -> Claim:
-    lock, graph = (files.parsed_yaml(texts[name]) for name in ("dvc.lock", "dvc.yaml"))
-    if absent := sorted(graph["stages"].keys() - lock["stages"].keys() - {lineage.LAST}):
+    try:
+        lock, graph, settings = (files.parsed_yaml(texts[name]) for name in reversed(COMMITTED))
+        _ = settings["register"]["experiment"]
+        absent = sorted(set(graph["stages"]) - set(lock["stages"]) - {lineage.LAST})
+        read = {} if absent else claim.read_artifacts(texts)
+    except claim.UNREADABLE as error:
+        said = f"{type(error).__name__}: {str(error)[: claim.LONGEST_REASON]}"
+        raise StageError(
+            f"{title or 'this checkout'}: {', '.join(COMMITTED)} must be readable, with a section "
+            f"register (got {said})\n{NEXT}"
+        ) from error
+    if absent:
         raise StageError(
             f"{title or 'dvc.lock'}: must know every stage (got none of {', '.join(absent)})\n"
             "next: dvc repro, git commit -a"
@@ -75,7 +85,7 @@ def _own(texts: dict[str, str], commit: str, title: str) -> Claim:
         model_name=None,
         commit=commit,
         is_dirty=False,
-        **claim.read_artifacts(texts),
+        **read,
         tags={},
         values={},
         scores={},

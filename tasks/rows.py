@@ -72,12 +72,15 @@ class Rows:
             for run_id, name, start, place in self.all(query, *values)
         ]
 
-    def _row(self, run: str) -> Row:
-        return (self.runs("name = ?", run) or self.runs("run_uuid = ?", run))[0]
-
     def named(self, run: str) -> Found:
-        """Give the newest finished run with this name or id; raises LookupError without one."""
-        row = self._row(run)
+        """Give the newest finished run with this name, else id; raises LookupError without one."""
+        return self._found((self.runs("name = ?", run) or self.runs("run_uuid = ?", run))[0])
+
+    def run(self, run_id: str) -> Found:
+        """Give the finished run with this id, whatever others are called."""
+        return self._found(self.runs("run_uuid = ?", run_id)[0])
+
+    def _found(self, row: Row) -> Found:
         return Found(
             run_id=row.run_id,
             name=row.name,
@@ -90,7 +93,7 @@ class Rows:
 
     def text(self, run_id: str, name: str) -> str:
         """Read an artifact of a run; raises OSError if it is gone."""
-        folder = self._row(run_id).folder
+        folder = self.runs("run_uuid = ?", run_id)[0].folder
         if folder is None:
             raise FileNotFoundError(run_id)
         return (folder / name).read_text("utf-8")

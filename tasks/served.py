@@ -63,9 +63,13 @@ class Served:
             body["page_token"] = token
 
     def named(self, run: str) -> Found:
-        """Give the newest finished run with this name or id; raises LookupError without one."""
+        """Give the newest finished run with this name, else id; raises LookupError without one."""
         by_name = self.search(f"attributes.run_name = '{run}'", most=1)
-        return found((by_name or self.search(f"attributes.run_id = '{run}'", most=1))[0])
+        return found(by_name[0]) if by_name else self.run(run)
+
+    def run(self, run_id: str) -> Found:
+        """Give the finished run with this id, whatever others are called."""
+        return found(self.search(f"attributes.run_id = '{run_id}'", most=1)[0])
 
     def text(self, run_id: str, name: str) -> str:
         """Read an artifact of a run."""
