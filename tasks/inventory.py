@@ -8,7 +8,9 @@ A run carries it as tags `content.0`, `content.1`, …, a line for each file or 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tasks import content
 from tasks.lineage import Lineage
 
 TAG = "content."
+NUMBERED = re.compile(r"content\.\d+")
 BEYOND = "content.beyond"
 """Tag of a run that saw more files than its tags name; the artifact `contents.txt` names all."""
 
@@ -26,6 +29,8 @@ DIGITS = 16
 
 MOST = 4000
 """Lines kept as tags."""
+
+ROLES = ("source", "data", "output")
 
 LONGEST_TAG = 8000
 """What MLflow's tables can hold."""
@@ -50,11 +55,15 @@ class Content:
 
 
 def parsed(text: str) -> list[Content]:
-    """Read lines back."""
+    """Read lines back; what was not written by us is passed by."""
     found = []
     for line in text.splitlines():
-        hashes, role, stages, path = line.split(" ", 3)
-        found.append(Content(path, role, tuple(stages.split(",")), tuple(hashes.split(","))))
+        with suppress(ValueError):
+            hashes, role, stages, path = line.split(" ", 3)
+            if role in ROLES:
+                found.append(
+                    Content(path, role, tuple(stages.split(",")), tuple(hashes.split(",")))
+                )
     return found
 
 
@@ -156,5 +165,5 @@ def tags(contents: Iterable[Content]) -> dict[str, str]:
 
 def joined(tags: Mapping[str, str]) -> list[Content]:
     """Read what tags of a run name; nothing of a run that was recorded without."""
-    texts = [text for name, text in tags.items() if name.startswith(TAG) and name != BEYOND]
+    texts = [text for name, text in tags.items() if NUMBERED.fullmatch(name)]
     return [each for text in texts for each in parsed(text)]

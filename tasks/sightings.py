@@ -134,6 +134,8 @@ def _by_rows(tables: Rows, sought: Wanted) -> list[Sighting]:
     for run_id, name, text in tables.all(
         "SELECT run_uuid, key, value FROM tags WHERE key GLOB 'content.*'"
     ):
+        if name != inventory.BEYOND and not inventory.NUMBERED.fullmatch(name):
+            continue  # somebody else's
         if run_id in runs and name == inventory.BEYOND:
             seen[run_id] = list(_kept(runs[run_id], sought))
         elif run_id in runs and any(needle in text for needle in sought.needles):

@@ -76,3 +76,10 @@ def test_tags_hold_every_line_and_say_how_many_they_do_not(monkeypatch) -> None:
     tags = inventory.tags(many)
     assert tags[inventory.BEYOND] == "400"
     assert inventory.joined(tags) == many[:100]
+
+
+def test_tags_and_lines_of_somebody_else_are_passed_by() -> None:
+    its = {f"{inventory.TAG}0": f"{SHA[:16]} data ingest 1.csv\nno line\nof our own and so on"}
+    assert inventory.joined({**its, f"{inventory.TAG}type": "text/html"}) == [
+        Content("1.csv", "data", ("ingest",), (SHA[:16],))
+    ]

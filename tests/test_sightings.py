@@ -58,6 +58,8 @@ def test_runs_without_tags_of_what_they_saw_are_found_by_their_lock(here: Path) 
     seen = ask(lineage.read().outputs["data/train"])
     change("DELETE FROM tags WHERE key GLOB 'content.*'")
     assert ask(lineage.read().outputs["data/train"]) == seen
+    change("INSERT INTO tags (key, value, run_uuid) VALUES ('content.by', 'me', ?)", seen[0].run_id)
+    assert ask(lineage.read().outputs["data/train"]) == seen, "a tag of somebody else"
 
 
 def test_runs_that_saw_more_than_tags_can_hold_are_found_by_their_artifact(here: Path) -> None:
