@@ -150,6 +150,9 @@ with os.scandir(here) as entries:
 found += [[each.name for each in pathlib.Path(here).glob("*")], glob.glob("*", root_dir=here)]
 assert all(names == ["c", "b", "a"] for names in found), found
 assert os.listdir(other) == [entry.name for entry in os.scandir(other)]
+os.chdir(here)
+with os.scandir(None) as entries:
+    assert [entry.name for entry in entries] == os.listdir(None) == ["c", "b", "a"]
 print(os.environ["HIDDEN"])
 """
 

@@ -45,7 +45,7 @@ def install(
     def is_below(path: Any) -> bool:
         if isinstance(path, int):  # an open folder's
             return False
-        place = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - pathlib itself calls us
+        place = os.path.abspath(os.fsdecode("." if path is None else path))  # noqa: PTH100 - pathlib itself calls us
         return place == root or place.startswith(root + os.sep)
 
     def list_in_order(path: Any = ".") -> list[Any]:
