@@ -37,7 +37,7 @@ PASSING = (
 
 CODE = "model_code_path"
 
-STATED = re.compile(r"^(python|pip|setuptools|wheel)(?=[=<>~! ]|$).*")
+STATED = re.compile(r"(python|pip|setuptools|wheel)([=<>~!]=?=?[\d.*]+)?")
 """Packages that MLflow notes as they happen to be installed, beside those of the lock."""
 
 
@@ -170,7 +170,8 @@ def _stated(value: Any) -> Any:
         return {name: None if name == "python" else _stated(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_stated(each) for each in value]
-    return STATED.sub(r"\1", value) if isinstance(value, str) else value
+    found = STATED.fullmatch(value) if isinstance(value, str) else None
+    return value if found is None else found[1]
 
 
 def fingerprint(model: Path) -> str:
