@@ -10,6 +10,7 @@ of the checkout, its cache or the registry is touched.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from flows.proof import examine, keeping, report, target
 from flows.proof.examine import Emit
 from flows.proof.verdict import DAMAGED, Outcome, Verdict
 from tasks import claim as claims
-from tasks import params, registry
+from tasks import params, registry, tracking
 from tasks.claim import Claim, UnreadableError
 from tasks.errors import VerbatimError
 from tasks.register import Register
@@ -69,11 +70,10 @@ def _proven(wanted: str, emit: Emit, *, make_env: bool, keep: bool) -> Verdict:
         emit(f"{wanted}, chosen by chance")
     try:
         found = target.find(wanted, model_name)
-    except AbsentError as error:
-        why = f"{error}: it was removed, or made by hand and not by this pipeline"
-        return Verdict(wanted, "", Outcome.UNPROVABLE, what="record gone", why=(why,))
-    except UnreadableError as error:
-        return Verdict(wanted, "", Outcome.DIFFERS, why=(str(error),))
+    except (AbsentError, UnreadableError) as error:
+        verdict = _unread(wanted, error)
+        _keep_unread(wanted, model_name, verdict)
+        return verdict
     claim = found.claim
     verdict = judge(claim, emit, make_env=make_env, keep=keep, contradicted=found.contradicted)
     if not found.is_recorded and verdict.outcome is not Outcome.REPRODUCED:
@@ -86,9 +86,37 @@ def _proven(wanted: str, emit: Emit, *, make_env: bool, keep: bool) -> Verdict:
     return verdict
 
 
+def _unread(title: str, error: AbsentError | UnreadableError) -> Verdict:
+    """Give the verdict on what has no record, or none that can be read."""
+    if isinstance(error, UnreadableError):
+        return Verdict(title, "", Outcome.DIFFERS, why=(str(error),))
+    why = f"{error}: it was removed, or made by hand and not by this pipeline"
+    return Verdict(title, "", Outcome.UNPROVABLE, what="record gone", why=(why,))
+
+
+def _keep_unread(wanted: str, model_name: str, verdict: Verdict) -> None:
+    """Keep it with the version that is meant, or that was made of the run that is meant."""
+    name, known = claims.version_meant(wanted) or (model_name, None)
+    with registry.opened(name) as models:
+        if known is None:
+            run_id = tracking.named(wanted)
+            version = models.version_of(run_id) if run_id else None
+            number = version.number if version else None
+        else:
+            is_alias = re.fullmatch(claims.ALIAS, wanted)
+            number = models.alias(known) if is_alias else int(known)
+        if number is not None:
+            keeping.keep_unread(models, number, verdict)
+
+
 def of_version(models: Registry, number: int, emit: Emit) -> Verdict:
     """Prove a version of a registry that is open, and keep the verdict."""
-    claim = claims.of_version(models.model_name, number)
+    try:
+        claim = claims.of_version(models.model_name, number)
+    except (AbsentError, UnreadableError) as error:
+        verdict = _unread(f"{models.model_name} version {number}", error)
+        keeping.keep_unread(models, number, verdict)
+        return verdict
     verdict = judge(claim, emit)
     keeping.keep(claim, verdict, models)
     return verdict

@@ -26,6 +26,7 @@ from flows.progress import Progress
 from flows.report import Row
 from flows.walk import Failure, walk
 from tasks import ingest, lineage, params, store, tracking
+from tasks.claim import EXPERIMENT_COMMIT
 from tasks.errors import DataValidationError, ParamsError, TemporaryError, VerbatimError
 from tasks.store import Record
 
@@ -233,6 +234,6 @@ def _keep(name: str, record: Record | None) -> None:
         return
     page = runtime.flow_run.ui_url
     note = f"Prefect run: [{page}]({page})\n\nDVC experiment: `dvc exp apply {name}`"
-    tags = {"dvc_experiment_commit": commit, "prefect_run": page, "mlflow.note.content": note}
+    tags = {EXPERIMENT_COMMIT: commit, "prefect_run": page, "mlflow.note.content": note}
     with suppress(TemporaryError), store.reachable():
         tracking.rename(record.run_id, name, tags)

@@ -155,9 +155,15 @@ def find(target: str, model_name: str) -> Claim:
     return of_run(target, model_name)
 
 
+def version_meant(target: str) -> tuple[str, str] | None:
+    """Give model, and alias or number, of a version that is named; None if that is a run."""
+    found = re.fullmatch(ALIAS, target) or re.fullmatch(VERSION, target)
+    return None if found is None else (found[1], found[2])
+
+
 def is_version(target: str) -> bool:
     """Tell whether a version is named, and no run."""
-    return bool(re.fullmatch(ALIAS, target) or re.fullmatch(VERSION, target))
+    return version_meant(target) is not None
 
 
 @contextmanager

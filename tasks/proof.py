@@ -1,7 +1,9 @@
 """What is kept of a proof with a model version, and whether it holds of the model stored now.
 
-A tag can be written by anybody, and a stored model changed afterwards. So a proof names the bytes
-of the model that it was made of: it counts as long as these are the ones that MLflow stores.
+A stored model, or its record, may be changed afterwards. So a proof names the bytes of the model
+that it was made of, lineage key and commit: it counts as long as these are the ones that MLflow
+stores, and the record does not contradict itself. Whoever can write tags and files can write a
+proof, too: it guards against accidents and later changes. Who wants to be certain proves again.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks import store, tracking
-from tasks.content import COMPILED
+from tasks import claim as claims
+from tasks import compiled, faults, store, tracking
+from tasks.claim import UnreadableError
 from tasks.errors import GateError
 from tasks.registry import Version
 from tasks.store import LINEAGE_KEY
@@ -24,6 +27,9 @@ from tasks.tracking import AbsentError
 REPRODUCED, PROOF = "reproduced", "proof"
 AT, ON, LOCK = "reproduced_at", "reproduced_on", "reproduced_lock"
 """Tags of a version: the verdict, what it was reached of, when, where, and by which lock."""
+
+COMMIT = "git_commit"
+"""Tag of a run: a deployment keeps a commit of its own besides, anew each time it is asked for."""
 
 YES, NO, UNKNOWN = "true", "false", "unknown"
 
@@ -37,10 +43,12 @@ class Proof:
 
     model        SHA-256 of the stored model, see `digest`
     lineage_key  what it was rebuilt from
+    commit       that its run was recorded at, and that was found to hold the same content
     """
 
     model: str
     lineage_key: str
+    commit: str
 
     def to_json(self) -> str:
         """Give the text of the tag."""
@@ -59,13 +67,14 @@ def read(tags: Mapping[str, str]) -> Proof | None:
 def files(folder: Path) -> dict[str, Path]:
     """Give the files that a stored model is made of, by their relative paths.
 
-    Left out are what MLflow writes beside it about its version, and what Python compiles there.
+    Left out are what MLflow writes beside it about its version, and what Python compiles there: of
+    that `compiled.faults` tells.
     """
     found = sorted(each for each in folder.rglob("*") if each.is_file())
     return {
         each.relative_to(folder).as_posix(): each
         for each in found
-        if each.name != ABOUT_VERSION and each.parent.name != COMPILED
+        if each != folder / ABOUT_VERSION and not compiled.is_compiled(each)
     }
 
 
@@ -78,16 +87,17 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def stored_digest(model_name: str, version: Version) -> str:
-    """Hash what MLflow stores for a version; raises AbsentError if its model is gone."""
+@contextmanager
+def stored(model_name: str, number: int) -> Iterator[Path]:
+    """Give a copy of what MLflow stores for a version; raises AbsentError if its model is gone."""
     with store.reachable(), tempfile.TemporaryDirectory() as place:
         folder = Path(place) / store.MODEL
-        tracking.fetch_model(f"models:/{model_name}/{version.number}", folder)
-        return digest(folder)
+        tracking.fetch_model(f"models:/{model_name}/{number}", folder)
+        yield folder
 
 
 def lacking(model_name: str, version: Version) -> str | None:
-    """Say why a version is not proven; None if it is, and still has the bytes of its proof."""
+    """Say why a version is not proven; None if it is, and model and record are still those."""
     verdict, proof = version.tags.get(REPRODUCED), read(version.tags)
     if verdict is None:
         return "nobody has proven it"
@@ -99,10 +109,21 @@ def lacking(model_name: str, version: Version) -> str | None:
     if proof.lineage_key != version.tags.get(LINEAGE_KEY):
         return "its proof is that of another lineage"
     try:
-        found = stored_digest(model_name, version)
-    except AbsentError as error:
+        return _changed(proof, model_name, version.number)
+    except (AbsentError, UnreadableError) as error:
         return str(error)
-    return None if found == proof.model else "its model was changed after it was proven"
+
+
+def _changed(proof: Proof, model_name: str, number: int) -> str | None:
+    """Say what is not as it was when a version was proven; None if all is."""
+    claim = claims.of_version(model_name, number)
+    if claim.tags.get(COMMIT, "") != proof.commit:
+        return "its commit is not the one that it was proven from"
+    with stored(model_name, number) as folder:
+        if digest(folder) != proof.model:
+            return "its model was changed after it was proven"
+        against = [*faults.of(claim), *compiled.faults(folder)]
+    return f"it was changed after it was proven: {'; '.join(against)}" if against else None
 
 
 def demand(model_name: str, version: Version) -> None:
@@ -120,4 +141,5 @@ def evidence(version: Version) -> dict[str, str]:
     proof = read(version.tags)
     if proof is None:
         return {}
-    return {"model": proof.model, "at": version.tags.get(AT, ""), "on": version.tags.get(ON, "")}
+    told = {"at": version.tags.get(AT, ""), "on": version.tags.get(ON, "")}
+    return {"model": proof.model, "commit": proof.commit, **told}

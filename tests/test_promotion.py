@@ -149,7 +149,9 @@ def test_where_a_proof_is_required_nothing_makes_up_for_it(here: Path, flows: Ty
     assert champion() is None
 
     with registry.opened(MODEL) as models:
-        made = Proof(proof.stored_digest(MODEL, models.version(1)), models.version(1).lineage_key)
+        commit = models.version(1).tags["git_commit"]
+        with proof.stored(MODEL, 1) as folder:
+            made = Proof(proof.digest(folder), models.version(1).lineage_key, commit)
         models.tag(1, proof.REPRODUCED, proof.YES)
         models.tag(1, proof.PROOF, made.to_json())
     assert flows("promote", "1", "--reason", "x").returncode == 0

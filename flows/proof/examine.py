@@ -13,8 +13,19 @@ from flows.proof import comparing, locked, rebuild, sources, tree
 from flows.proof.objects import Objects
 from flows.proof.rebuild import Rebuilt
 from flows.proof.verdict import Outcome, Row, UnprovableError, Verdict
-from tasks import content, devices, differences, environment, faults, files, proof, store, tracking
-from tasks.claim import Claim
+from tasks import (
+    compiled,
+    content,
+    devices,
+    differences,
+    environment,
+    faults,
+    files,
+    proof,
+    store,
+    tracking,
+)
+from tasks.claim import EXPERIMENT_COMMIT, Claim
 from tasks.errors import VerbatimError
 from tasks.faults import COMMIT
 
@@ -139,6 +150,7 @@ def _stored(case: Case, objects: Objects) -> tuple[str | None, list[str]]:
             try:
                 tracking.fetch_model(uri, case.stored)
                 model = proof.digest(case.stored)
+                against += [f"stored model: {each}" for each in compiled.faults(case.stored)]
             except tracking.AbsentError as error:
                 against.append(f"stored model: is gone: {error}")
     stored = None if model is None else case.stored
@@ -203,14 +215,14 @@ def _of_commit(case: Case, seen: Seen) -> Seen:
 def _of_others(case: Case) -> tuple[list[str], list[str]]:
     """Hold the other commits that run and version name against the claim; name those that are gone.
 
-    A commit of a tree that was dirty then need not have the parameters.
+    A commit of a tree that was dirty then need not have the parameters; an experiment has.
     """
     claim, why, lost = case.claim, list[str](), list[str]()
-    named = {"run": claim.tags}
+    named = [("run", claim.tags, name) for name in ("git_commit", EXPERIMENT_COMMIT)]
     if claim.version is not None:
-        named["version"] = claim.version.tags
-    for whose, tags in named.items():
-        commit, where = tags.get("git_commit", ""), f"{whose}: tag git_commit"
+        named.append(("version", claim.version.tags, "git_commit"))
+    for whose, tags, name in named:
+        commit, where = tags.get(name, ""), f"{whose}: tag {name}"
         other = case.place / commit
         if commit in {"", claim.commit} or not COMMIT.fullmatch(commit) or other.exists():
             continue
@@ -219,7 +231,8 @@ def _of_others(case: Case) -> tuple[list[str], list[str]]:
         except UnprovableError as error:
             lost.append(f"{where}: {'; '.join(error.faults)}")
             continue
-        unlike, _ = _of_tree(case, other, is_dirty=tags.get("git_dirty") == "true")
+        is_dirty = name == "git_commit" and tags.get("git_dirty") == "true"
+        unlike, _ = _of_tree(case, other, is_dirty=is_dirty)
         why += [f"{where} {commit[:12]}: {each}" for each in unlike]
     return why, lost
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from flows.proof.verdict import Outcome, Verdict
-from tasks import environment, proof, tracking
+from tasks import environment, proof, store, tracking
 from tasks.claim import Claim
 from tasks.proof import Proof
 from tasks.registry import Registry
@@ -18,8 +19,11 @@ WORDS = {
 }
 
 
-def tags(claim: Claim, verdict: Verdict) -> dict[str, str]:
-    """Give the tags that tell a verdict, when and where it was reached, and of which bytes."""
+def tags(claim: Claim | None, verdict: Verdict) -> dict[str, str]:
+    """Give the tags that tell a verdict, when and where it was reached, and of which bytes.
+
+    claim  None of a version whose record cannot be read
+    """
     kept = {
         proof.REPRODUCED: WORDS[verdict.outcome],
         proof.AT: datetime.now(UTC).isoformat(timespec="seconds"),
@@ -27,8 +31,9 @@ def tags(claim: Claim, verdict: Verdict) -> dict[str, str]:
         proof.LOCK: verdict.lock or environment.NONE,
         proof.PROOF: environment.NONE,
     }
-    if verdict.outcome is Outcome.REPRODUCED and verdict.model is not None:
-        kept[proof.PROOF] = Proof(verdict.model, claim.lineage.key).to_json()
+    if claim and verdict.outcome is Outcome.REPRODUCED and verdict.model is not None:
+        commit = claim.tags.get(proof.COMMIT, "")
+        kept[proof.PROOF] = Proof(verdict.model, claim.lineage.key, commit).to_json()
     return kept
 
 
@@ -45,17 +50,28 @@ def is_worth_keeping(claim: Claim, verdict: Verdict) -> bool:
     return bool(claim.run_id) and not verdict.is_here and not is_proven
 
 
-def keep(claim: Claim, verdict: Verdict, models: Registry | None = None) -> bool:
-    """Write the verdict; tell whether there was a place for it.
+def keep(claim: Claim, verdict: Verdict, models: Registry | None = None) -> None:
+    """Write the verdict, if it says something of the version, or run.
 
     models  the registry, where a version is to be tagged
+
+    Raises TemporaryError if the store does not answer.
     """
     if not is_worth_keeping(claim, verdict):
-        return False
+        return
     written = tags(claim, verdict)
     if claim.version is None or models is None:
-        tracking.tag(claim.run_id, written)
-        return True
+        with store.reachable():
+            tracking.tag(claim.run_id, written)
+    else:
+        _write(models, claim.version.number, written)
+
+
+def keep_unread(models: Registry, number: int, verdict: Verdict) -> None:
+    """Write the verdict on a version whose record is gone or unreadable: no earlier one holds."""
+    _write(models, number, tags(None, verdict))
+
+
+def _write(models: Registry, number: int, written: Mapping[str, str]) -> None:
     for name, value in written.items():
-        models.tag(claim.version.number, name, value)
-    return True
+        models.tag(number, name, value)
