@@ -36,7 +36,10 @@ MOST_FAULTS = 5
 """How many lines of a refusal are kept."""
 
 PROMOTED, KEPT, UNCHANGED = "Promoted", "Kept", "Unchanged"
-"""How a run ends that was to judge."""
+"""How a run ends that was to judge; or as `prove` does, if the challenger differs."""
+
+PROOF_FAILED = "proof_failed"
+"""Key of the evidence: how the proof of the challenger ended, if it differs."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,12 @@ def conclude(
                 f"{run}: must be a version of {models.model_name} to be judged (got none)\n"
                 "next: run it once more, when the store of MLflow answers"
             )
-        rule = _rule(values)
+        challenger = models.version(record.version)
+        rule = _rule(values, challenger)
         conclusion, decision = _known(models, record.version, rule), None
         if conclusion is None:
-            decision = _decide(models, values, run, models.version(record.version))
-            name = PROMOTED if decision.kind == "promoted" else KEPT
-            conclusion = Conclusion(name, decision.reason)
+            decision = _decide(models, values, run, challenger)
+            conclusion = Conclusion(_ending(decision), decision.reason)
         decisions.publish(models, decision)
         return conclusion
 
@@ -95,9 +98,22 @@ def _faults(failure: Failure) -> str:
     return "; ".join(failure.message.splitlines()[:MOST_FAULTS])
 
 
-def _rule(values: Mapping[str, Any]) -> str:
-    """Name the rule that is judged by: by another one, the same two are judged anew."""
-    return sha256(values["promote"].model_dump_json().encode()).hexdigest()[:8]
+def _ending(decision: Decision) -> str:
+    """Name the state: people are told of a challenger that is not what it claims to be."""
+    if decision.kind == "promoted":
+        return PROMOTED
+    return str(decision.evidence.get(PROOF_FAILED, KEPT))
+
+
+def _rule(values: Mapping[str, Any], challenger: Version) -> str:
+    """Name the rule that is judged by: by another one, the same two are judged anew.
+
+    Where a proof is required, what is known of that of the challenger is part of it.
+    """
+    text = values["promote"].model_dump_json()
+    if values["register"].require_proof:
+        text += f" proof: {challenger.tags.get(proof.REPRODUCED)}"
+    return sha256(text.encode()).hexdigest()[:8]
 
 
 def _known(models: Registry, number: int, rule: str) -> Conclusion | None:
@@ -144,22 +160,30 @@ def _decide(
         subject=challenger.number,
         to=challenger.number if verdict.promoted else before,
         reason=verdict.reason,
-        evidence={ledger.RULE: _rule(values), **verdict.evidence, **origin},
+        evidence={ledger.RULE: _rule(values, challenger), **verdict.evidence, **origin},
     )
 
 
 def _proven(models: Registry, challenger: Version, verdict: Verdict) -> tuple[Verdict, Version]:
     """Prove what is to be promoted, unless it is proven; the champion stays if it differs.
 
-    Gives the version as it is tagged then.
+    Gives the version as it is tagged then. Raises StageError if it is this machine alone that
+    cannot prove it: that says nothing of the version, and is not remembered.
     """
     if proof.lacking(models.model_name, challenger) is not None:
         found = prove.of_version(models, challenger.number, get_run_logger().info)
         challenger = models.version(challenger.number)
+        why = "; ".join([found.summary, *found.why][: MOST_FAULTS + 1])
+        reason = f"it would be promoted ({verdict.reason}), but is not proven: {why}"
+        if found.is_here:
+            target = f"{models.model_name}/{challenger.number}"
+            raise StageError(
+                f"{target}: must be proven where it is judged (got: {reason})\nnext: where it can "
+                f"be rebuilt, python -m flows prove {target}; then judge it again"
+            )
         if found.outcome is not Outcome.REPRODUCED:
-            why = "; ".join([found.summary, *found.why][: MOST_FAULTS + 1])
-            reason = f"it would be promoted ({verdict.reason}), but is not proven: {why}"
-            return Verdict(False, reason, verdict.evidence), challenger
+            failed = {PROOF_FAILED: found.state} if found.outcome is Outcome.DIFFERS else {}
+            return Verdict(False, reason, failed | verdict.evidence), challenger
     kept = {**verdict.evidence, "proof": proof.evidence(challenger)}
     return replace(verdict, evidence=kept), challenger
 

@@ -29,6 +29,7 @@ from flows import decisions, preflight, replay_workspace, report
 from flows.judging import KEPT, PROMOTED, UNCHANGED
 from flows.monitor import KEPT as MONITORED
 from flows.monitor import monitor
+from flows.proof.verdict import STATES, Outcome
 from flows.replay_section import Replay
 from flows.replay_workspace import Workspace
 from flows.scoring import score
@@ -45,7 +46,7 @@ NEEDED = ("promote", "score", "monitor", "replay")
 SCORES = "score.destination=data/scores"
 """Below the clone, wherever scores go otherwise."""
 
-ENDED = (PROMOTED, KEPT, UNCHANGED, GATE_FAILED, DATA_REFUSED)
+ENDED = (PROMOTED, KEPT, UNCHANGED, STATES[Outcome.DIFFERS], GATE_FAILED, DATA_REFUSED)
 """How a night can end that was not cut off."""
 
 DECIDED = {"promoted": PROMOTED, "kept": KEPT}

@@ -139,7 +139,7 @@ def test_a_night_promotes_nothing_that_is_not_what_it_claims_to_be(trained: Path
     done = train(trained, prefect, "--judge", "--set", "register.require_proof=true")
     assert done.returncode == 0, done.stderr
     name, why = state(done, prefect)
-    assert name == "Kept"
+    assert name == "Differs"  # and so people are told
     assert why.startswith("it would be promoted (the first version that has passed the gate), but")
     assert "stored model: artifacts/train/model.ubj: must have the MD5" in why
     assert aliases(trained) == {"staging": 1}
