@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from tasks import record
 from tasks.claim import Claim
+from tasks.differences.machines import AFTER_LIBRARIES, BEFORE_LIBRARIES
 from tasks.open_run import shown
 from tasks.store import GATE, LINEAGE_KEY
 
@@ -24,6 +25,15 @@ OUTPUT, ENVIRONMENT = "output.", "environment."
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 """A commit's full hash."""
+
+LATER_VALUES, LATER_SCORES = (
+    ("learner.", "data."),
+    ("history/", "baseline/", "gate/", "cost/", "latency_ms/", "system/"),
+)
+"""How parameters and metrics begin that are held against a rebuild, or come out anew each time."""
+
+MACHINE = (*BEFORE_LIBRARIES, *AFTER_LIBRARIES)
+"""What a run has both as tags and in environment.json."""
 
 SHARED = ("dataset_version", "snapshot_md5", "device", "deterministic")
 """Tags that a version has of its run."""
@@ -34,6 +44,7 @@ def of(claim: Claim) -> list[str]:
     found = [*_of_settings(claim)]
     if claim.run_id:
         found += [*_of_tags("run", claim.tags, claim), *_of_values(claim), *_of_results(claim)]
+        found += [*_of_intent(claim), *_of_machine(claim)]
     if claim.version is not None:
         found += [*_of_tags("version", claim.version.tags, claim), *_of_version(claim)]
     return found
@@ -56,6 +67,13 @@ def _of_settings(claim: Claim) -> Iterator[str]:
             yield _must(f"params.yaml: {key}", f"{shown(wanted)} as in dvc.lock", shown(got))
 
 
+def _settings(claim: Claim) -> Any:
+    try:
+        return YAML(typ="safe").load(io.StringIO(claim.params))
+    except YAMLError:
+        return None
+
+
 def _at(nested: Any, key: str) -> Any:
     for name in key.split("."):
         nested = nested.get(name) if isinstance(nested, dict) else None
@@ -71,6 +89,9 @@ def _of_tags(whose: str, tags: Mapping[str, str], claim: Claim) -> Iterator[str]
         if tags.get(name) != wanted.get(name):
             must = f"{wanted[name]} as in dvc.lock" if name in wanted else "absent as in dvc.lock"
             yield _must(f"{whose}: tag {name}", must, tags.get(name))
+    dirty = tags.get("git_dirty")
+    if dirty not in {"true", "false"}:
+        yield _must(f"{whose}: tag git_dirty", "true or false", dirty)
     commit = tags.get("git_commit", "")
     if commit and not COMMIT.fullmatch(commit):
         yield _must(f"{whose}: tag git_commit", "the full hash of a commit", commit)
@@ -89,11 +110,18 @@ def _of_values(claim: Claim) -> Iterator[str]:
         got = claim.values.get(name)
         if got != shown(value):
             yield _must(f"run: parameter {name}", shown(value), got)
+    for name in claim.values.keys() - wanted.keys():
+        if not name.startswith(LATER_VALUES):
+            yield _must(f"run: parameter {name}", "absent as in dvc.lock", claim.values[name])
 
 
 def _of_results(claim: Claim) -> Iterator[str]:
     """Hold metrics, gate, data and machine of the run against the files that it keeps of them."""
     numbers = {name: value for name, value, _ in record.numbers(claim.metrics)}
+    for name in claim.scores.keys() - numbers.keys():
+        if not name.startswith(LATER_SCORES):
+            must = "absent as in evaluate/metrics.json"
+            yield _must(f"run: metric {name}", must, claim.scores[name])
     for name, number in numbers.items():
         if (score := claim.scores.get(name)) != number:
             yield _must(f"run: metric {name}", f"{number} as in evaluate/metrics.json", score)
@@ -103,9 +131,26 @@ def _of_results(claim: Claim) -> Iterator[str]:
     day, tagged = claim.manifest.get("dataset_version"), claim.tags.get("dataset_version")
     if tagged != day:
         yield _must("run: tag dataset_version", f"{day} as in ingest/manifest.json", tagged)
+
+
+def _of_intent(claim: Claim) -> Iterator[str]:
+    """Hold what the run was for against its name, and the learner that it names against dvc.lock.
+
+    A run that was asked for again has the intent of then, as its name has.
+    """
+    intent, named = claim.tags.get("intent"), claim.run_name.rsplit("-", 2)[0]
+    if intent not in {named, _at(_settings(claim), "register.intent")}:
+        yield _must("run: tag intent", f"{named} as in its name", intent)
+    learner = claim.lineage.parameters.get("model")
+    if claim.tags.get("model") != learner:
+        yield _must("run: tag model", f"{learner} as in dvc.lock", claim.tags.get("model"))
+
+
+def _of_machine(claim: Claim) -> Iterator[str]:
+    """Hold what the tags tell of the machine against the file that the run keeps of it."""
     for name, value in claim.environment.items():
         got = claim.tags.get(f"{ENVIRONMENT}{name}")
-        if got is not None and got != value:
+        if got != value and (got is not None or name in MACHINE):
             yield _must(f"run: tag {ENVIRONMENT}{name}", f"{value} as in environment.json", got)
 
 
@@ -114,7 +159,8 @@ def _of_version(claim: Claim) -> Iterator[str]:
     version = claim.version
     if version is None:
         return
-    for name in SHARED:
+    same = claim.tags.get("git_commit") == version.tags.get("git_commit")
+    for name in (*SHARED, *(["git_dirty"] if same else [])):
         if version.tags.get(name) != claim.tags.get(name):
             wanted = f"{claim.tags.get(name)} as of its run"
             yield _must(f"version: tag {name}", wanted, version.tags.get(name))

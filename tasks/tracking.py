@@ -345,6 +345,23 @@ def fetch_model(uri: str, folder: Path) -> None:
         raise AbsentError(f"{uri} must be in {store.shown()} (got no MLmodel)")
 
 
+def curves(run_id: str, names: Iterable[str]) -> dict[str, float]:
+    """Give each point of these metrics of a run, as `NAME at step STEP`.
+
+    Raises TemporaryError if the store does not answer.
+    """
+    with store.reachable():
+        client = connect().MlflowClient()
+        points = [point for name in names for point in client.get_metric_history(run_id, name)]
+    return {f"{point.key} at step {point.step}": float(point.value) for point in points}
+
+
+def description(model_name: str, number: int) -> str:
+    """Give what a version is described by; empty if it is not."""
+    client = connect().MlflowClient()
+    return str(client.get_model_version(model_name, str(number)).description or "")
+
+
 def tag(run_id: str, tags: Mapping[str, str]) -> None:
     """Write tags of a run."""
     client = connect().MlflowClient()

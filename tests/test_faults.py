@@ -63,6 +63,25 @@ CHANGES: dict[str, tuple[Callable[[Claim], Claim], str]] = {
         lambda it: replace(it, params=it.params.replace("seed: 1", "seed: 2")),
         "params.yaml: seed: must be 1 as in dvc.lock (got 2)",
     ),
+    "intent": (lambda it: tagged(it, "intent", "ablation"), "run: tag intent: must be baseline"),
+    "learner": (lambda it: tagged(it, "model", "network"), "run: tag model: must be trees"),
+    "dirt": (lambda it: tagged(it, "git_dirty", "no"), "run: tag git_dirty: must be true or false"),
+    "dirt of the version": (
+        lambda it: version_tagged(it, "git_dirty", "true"),
+        "version: tag git_dirty: must be false as of its run (got true)",
+    ),
+    "a machine forgotten": (
+        lambda it: replace(it, tags={n: v for n, v in it.tags.items() if n != "environment.cpu"}),
+        "run: tag environment.cpu: must be",
+    ),
+    "a parameter made up": (
+        lambda it: replace(it, values={**it.values, "magic": "9"}),
+        "run: parameter magic: must be absent as in dvc.lock (got 9)",
+    ),
+    "a metric made up": (
+        lambda it: replace(it, scores={**it.scores, "test/lift": 9.0}),
+        "run: metric test/lift: must be absent as in evaluate/metrics.json (got 9.0)",
+    ),
     "no YAML": (lambda it: replace(it, params="a: ["), "params.yaml: must be YAML"),
     "another model": (
         lambda it: replace(it, version=replace(it.version, source="models:/m-0")),

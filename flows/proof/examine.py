@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from flows.process import HERE
-from flows.proof import comparing, locked, rebuild, sources, tree
+from flows.proof import comparing, locked, rebuild, recorded, sources, tree
 from flows.proof.objects import Objects
 from flows.proof.rebuild import Rebuilt
 from flows.proof.verdict import Outcome, Row, UnprovableError, Verdict
@@ -300,6 +300,7 @@ def _compared(case: Case, objects: Objects, made: Rebuilt) -> tuple[list[str], l
     if made.model is None:
         return why or ["no model was logged by the rebuild"], rows
     why += comparing.unlike_model(case.stored, made.model)
+    why += recorded.unlike(claim, made.registry / Path(rebuild.SCRATCH).name)
     prints = (comparing.fingerprint(each) for each in (case.stored, made.model))
     return why, [*rows, Row("register", "model in MLflow", *prints)]
 
