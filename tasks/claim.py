@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import files, lineage, rows, served, store, tracking
-from tasks.errors import StageError
+from tasks.errors import ParamsError, StageError, TemporaryError
 from tasks.lineage import Lineage
 from tasks.registry import Version, looked_at
 from tasks.rows import Found, Rows
@@ -155,15 +155,32 @@ def find(target: str, model_name: str) -> Claim:
     return of_run(target, model_name)
 
 
+def found(target: str, model_name: str) -> Claim | None:
+    """Read what is named as a version or run; None if it is neither, but may be a revision of git.
+
+    Raises what `find` does if it is one and cannot be read: AbsentError, UnreadableError,
+    TemporaryError; and for an unknown version or alias of a model that is registered.
+    """
+    try:
+        return find(target, model_name)
+    except (tracking.AbsentError, TemporaryError, UnreadableError):
+        raise
+    except (StageError, ParamsError):
+        meant = version_meant(target)
+        if meant is not None and _is_registered(meant[0]):
+            raise
+    return None
+
+
+def _is_registered(model_name: str) -> bool:
+    with looked_at(model_name) as registry:
+        return bool(registry.versions())
+
+
 def version_meant(target: str) -> tuple[str, str] | None:
-    """Give model, and alias or number, of a version that is named; None if that is a run."""
+    """Give model, and alias or number, of what is named like a version; None if it is a run."""
     found = re.fullmatch(ALIAS, target) or re.fullmatch(VERSION, target)
     return None if found is None else (found[1], found[2])
-
-
-def is_version(target: str) -> bool:
-    """Tell whether a version is named, and no run."""
-    return version_meant(target) is not None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tasks.claim import Claim
 from tasks.differences.machines import AFTER_LIBRARIES
 from tasks.environment import LOCK
 from tasks.inventory import Content
+from tasks.lineage import is_data
 
 Pair = tuple[Any, Any]
 """A value of the one and of the other; None where there is none."""
@@ -66,7 +67,7 @@ def _sources(claim: Claim, *, data: bool) -> dict[str, str]:
     return {
         path: md5
         for path, md5 in claim.lineage.sources.items()
-        if path != str(LOCK) and (path == lake or path.startswith("data/") or "://" in path) == data
+        if path != str(LOCK) and (path == lake or is_data(path)) == data
     }
 
 

@@ -57,9 +57,3 @@ def listed(text: bytes) -> dict[str, str]:
         return {str(each["relpath"]): str(each["md5"]) for each in json.loads(text)}
     except (KeyError, TypeError) as error:
         raise ValueError(f"no list of files: {error}") from error
-
-
-def unlike(expected: Path, got: Path) -> list[str]:
-    """Name the files whose bytes differ between two folders, or that one of them lacks."""
-    before, after = listing(expected), listing(got)
-    return sorted(name for name in before | after if before.get(name) != after.get(name))

@@ -126,6 +126,11 @@ def content_hash(entry: Mapping[str, Any]) -> str:
     return str(entry[entry["hash"]] if "hash" in entry else entry.get("md5") or entry["etag"])
 
 
+def is_data(path: str) -> bool:
+    """Tell a source of data from code and from the environment's lock."""
+    return "://" in path or path.startswith("data/") or Path(path).suffix in {".csv", ".parquet"}
+
+
 def commit() -> Commit:
     """Ask git where the current folder stands."""
     sha = _git("rev-parse", "HEAD")

@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from tasks.lineage import LAST, Commit, Lineage
+from tasks.lineage import LAST, Commit, Lineage, is_data
 from tasks.params import NAMED
 
 PRODUCER = "urn:verbatim"
@@ -144,11 +144,6 @@ def _datasets(told: Told, stage: str) -> tuple[list[Any], list[Any]]:
         [_dataset(told, path, md5, event_v2.InputDataset) for path, md5 in reads.items()],
         [_dataset(told, path, md5, event_v2.OutputDataset) for path, md5 in makes.items()],
     )
-
-
-def is_data(path: str) -> bool:
-    """Tell a source of data from code and from the environment's lock."""
-    return "://" in path or path.startswith("data/") or Path(path).suffix in {".csv", ".parquet"}
 
 
 def _dataset(told: Told, path: str, md5: str, kind: Any) -> Any:

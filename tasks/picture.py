@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasks import inventory
-from tasks.lineage import LAST, Lineage, flat
-from tasks.open_lineage import is_data
+from tasks.lineage import LAST, Lineage, flat, is_data
 
 HASH_DIGITS = 8
 PARAMETERS, LONGEST_VALUE = 8, 32

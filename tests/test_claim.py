@@ -1,6 +1,7 @@
 """A claim is found by who is meant, and what cannot be read is said, without a traceback."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -11,7 +12,8 @@ from left_behind import ASKED, MLFLOW_WARNS
 
 from tasks import claim as claims
 from tasks import revision
-from tasks.errors import StageError
+from tasks.errors import ParamsError, StageError, TemporaryError
+from tasks.tracking import AbsentError
 
 pytestmark = MLFLOW_WARNS
 MODEL = ASKED["model_name"]
@@ -70,3 +72,24 @@ def test_a_revision_that_cannot_be_read_is_told(
         StageError, match=r"HEAD: params\.yaml, dvc\.yaml, dvc\.lock must be readable"
     ):
         revision.read("HEAD")
+
+
+def test_what_is_meant_is_told_from_what_cannot_be_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = claims.of_version(MODEL, 1)
+    assert claims.found(f"{MODEL}/1", MODEL) == claims.found(known.run_name, MODEL) == known
+    assert claims.found("feature/3", MODEL) is None, "a branch of git"
+    assert claims.found("main", MODEL) is None
+    with pytest.raises(ParamsError, match=r"version must be one of those registered: 1 \(got 7\)"):
+        claims.found(f"{MODEL}/7", MODEL)
+    with pytest.raises(StageError, match="must be an alias of"):
+        claims.found(f"{MODEL}@nobody", MODEL)
+    shutil.rmtree(here / "mlartifacts" / known.run_id)
+    for target in (f"{MODEL}/1", known.run_name):
+        with pytest.raises(AbsentError, match=known.run_id):
+            claims.found(target, MODEL)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TemporaryError):
+        claims.found("main", MODEL)

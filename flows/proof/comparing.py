@@ -196,16 +196,6 @@ def unlike_copies(run: Path, tree: Path) -> list[str]:
     return found
 
 
-def snapshot(claim: Claim, tree: Path) -> list[str]:
-    """Hold the hash of the snapshot in the tags against the one that came out."""
-    from tasks.record import digest
-
-    file, tagged = tree / "data/ingest/snapshot.parquet", claim.tags.get("snapshot_md5")
-    if tagged is None or not file.is_file() or digest("md5", [file]) == tagged:
-        return []
-    return [f"run: tag snapshot_md5: must be {digest('md5', [file])} (got {tagged})"]
-
-
 def not_made(rows: list[Row]) -> list[str]:
     """Name the outputs that were to come out, and did not."""
     return [f"{row.stage} has not made {row.output}" for row in rows if row.got == NOT_MADE]

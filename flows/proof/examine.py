@@ -296,7 +296,7 @@ def _compared(case: Case, objects: Objects, made: Rebuilt) -> tuple[list[str], l
         why.append(f"a stage did not run to its end: {made.failure}")
     if not claim.run_id:
         return why, rows
-    why += comparing.snapshot(claim, case.tree) + comparing.unlike_copies(case.run, case.tree)
+    why += comparing.unlike_copies(case.run, case.tree)
     if made.model is None:
         return why or ["no model was logged by the rebuild"], rows
     why += comparing.unlike_model(case.stored, made.model)

@@ -28,8 +28,8 @@ OWN = ("library.", "output.")
 """How tags begin that nobody adds but `register`; any other tag that was added is people's own."""
 
 ANEW = ("cost/", "latency_ms/", "system/", f"{HISTORY}refit_")
-"""How metrics begin that tell how long it took, and the curve of the last training on all rows, that
-is shown while it goes on and is kept by no output."""
+"""How metrics begin that tell how long it took; and curves of a refit: they are shown while it goes
+on, and no output keeps them."""
 
 CARD, PICTURE = "model_card.md", "lineage.mmd"
 

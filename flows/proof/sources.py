@@ -6,7 +6,6 @@ one of then. What is gone, or is other than it was, is named; nothing is proven 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -163,13 +162,8 @@ def changed(place: Path, source: str, manifest: Mapping[str, Any]) -> Iterator[s
         file, wanted = _file(place, name), known.get("sha256")
         if not file.is_file():
             yield f"{source}/{name}: is gone (SHA-256 {wanted})"
-        elif (got := _sha256(file)) != wanted:
+        elif (got := content.digest(file, "sha256")) != wanted:
             yield f"{source}/{name}: must have the SHA-256 {wanted} (got {got})"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def changed_remotely(source: str, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from tasks import claim as claims
 from tasks import files, registry, revision
 from tasks.claim import Claim
-from tasks.errors import ParamsError, StageError, TemporaryError
-from tasks.tracking import AbsentError
+from tasks.errors import StageError
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,8 @@ def find(target: str, model_name: str) -> Target:
 
     Raises StageError if it is none of them, AbsentError if what a run must hold is gone.
     """
-    try:
-        return Target(claims.find(target, model_name), is_recorded=True)
-    except (AbsentError, TemporaryError, claims.UnreadableError):
-        raise
-    except (StageError, ParamsError):
-        if claims.is_version(target):
-            raise
+    if (claim := claims.found(target, model_name)) is not None:
+        return Target(claim, is_recorded=True)
     return _of_revision(target, model_name)
 
 

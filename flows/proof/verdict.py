@@ -24,8 +24,8 @@ STATES = {
 }
 """How the flow ends; a model that is what it claims while all else is not is Damaged."""
 
-EXIT = {Outcome.REPRODUCED: 0, Outcome.DIFFERS: 1, Outcome.UNPROVABLE: 3}
-"""The exit status of the command; 2 says that it was typed wrongly, and damage is 1."""
+EXIT = {"Reproduced": 0, "Differs": 1, DAMAGED: 1, "CannotBeProven": 3}
+"""The exit status of the command by state; 2 says that it was typed wrongly."""
 
 NOT_REBUILT, NOT_MADE = "not rebuilt", "not made"
 
@@ -106,7 +106,7 @@ class Verdict:
     @property
     def status(self) -> int:
         """The exit status of the command."""
-        return EXIT[self.outcome] or int(bool(self.damage))
+        return EXIT[self.state]
 
     @property
     def summary(self) -> str:

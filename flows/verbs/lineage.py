@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.verbs.verb import Verb
-from tasks.errors import ParamsError, StageError
+from tasks.errors import ParamsError
 
 if TYPE_CHECKING:  # it takes half a second, and `--help` should not
     from tasks.claim import Claim
@@ -93,12 +93,7 @@ def _claim(target: str | None) -> Claim:
     }
     if target is None:
         return revision.of_checkout(**names)
-    if claim.is_version(target):
-        return claim.find(target, register.model_name)
-    try:
-        return claim.find(target, register.model_name)
-    except StageError:
-        return revision.of_git(target, **names)
+    return claim.found(target, register.model_name) or revision.of_git(target, **names)
 
 
 def _named(target: str, claim: Claim) -> str:

@@ -10,7 +10,7 @@ from flows.verbs.verb import Verb, reach_server
 
 def prove(arguments: argparse.Namespace) -> int:
     """Rebuild a model from its commit and data, and compare every byte with what is stored."""
-    from flows.proof.verdict import EXIT, STATES
+    from flows.proof.verdict import EXIT
     from flows.prove import prove as rebuild
 
     reach_server()
@@ -22,8 +22,7 @@ def prove(arguments: argparse.Namespace) -> int:
     )
     if state.name == "Failed":
         print(state.message)
-    by_name = {name: EXIT[outcome] for outcome, name in STATES.items()}
-    return by_name.get(state.name or "", 1)
+    return EXIT.get(state.name or "", 1)
 
 
 def _prove_options(verb: argparse.ArgumentParser) -> None:
