@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from tasks.comparison import Differences
-from tasks.sightings import Sighting, Wanted
+from tasks.sightings import Sighting, Sightings, Wanted
 
 HASH_DIGITS = 12
 ABSENT = "none"
@@ -148,6 +148,17 @@ def unseen(wanted: Wanted, namesakes: Sequence[Sighting]) -> list[str]:
             f"a file of this name, with other bytes, was seen by {_count(len(namesakes), 'run')}, "
             f"the last of them {last.run_name}, {moment(last.recorded)}"
         )
+    return lines
+
+
+def beyond(answer: Sightings, newest: int) -> list[str]:
+    """Say what was not looked at: older runs of a server, and runs that saw too much to tell."""
+    lines = []
+    if answer.is_cut:
+        lines.append(f"of a server the newest {newest} runs are asked; next: the same with --all")
+    if answer.unlooked:
+        what = _count(answer.unlooked, "run")
+        lines.append(f"not looked at: what {what} saw beyond their tags; contents.txt is gone")
     return lines
 
 

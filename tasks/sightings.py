@@ -8,6 +8,7 @@ told what they saw are not found.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import content, files, inventory, lineage, rows, served, store, tracking
+from tasks.errors import StageError
 from tasks.inventory import Content
 from tasks.rows import Found, Row, Rows
 from tasks.store import LINEAGE_KEY
@@ -98,33 +100,47 @@ def relative(what: str, root: Path) -> str:
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 
-def find(sought: Wanted, most: int | None = None) -> list[Sighting]:
-    """Find who saw it, the newest run first; of a folder, if nobody did, who saw its files.
+@dataclass(frozen=True)
+class Sightings:
+    """Who saw it, the newest run first.
+
+    is_cut    whether more runs may have seen it, as a server was asked for some alone
+    unlooked  runs whose tags do not name all that they saw, and whose artifact was not read
+    """
+
+    found: list[Sighting]
+    is_cut: bool = False
+    unlooked: int = 0
+
+
+def find(sought: Wanted, most: int | None = None) -> Sightings:
+    """Find who saw it; of a folder, if nobody did, who saw its files.
 
     most  runs that are wanted of a server; a local store always gives all
 
     Raises TemporaryError if the store does not answer.
     """
     found = _find(sought, most)
-    if not found and sought.inner:
+    if not found.found and sought.inner:
         return _find(Wanted(sought.title, sought.inner), most)
     return found
 
 
-def _find(sought: Wanted, most: int | None) -> list[Sighting]:
+def _find(sought: Wanted, most: int | None) -> Sightings:
     file, address = store.database(), store.uri()
     if file is not None and not file.exists():
-        return []
+        return Sightings([])
     with suppress(*rows.FAULTS):  # MLflow says what is wrong
         if file is not None:
             with rows.opened(file) as tables:
-                return _by_rows(tables, sought)
+                return Sightings(_by_rows(tables, sought))
         if address.startswith("http"):
             with served.opened(address) as server:
-                return _by_search(server.search, server.versions, sought, most)
+                return _by_search(server.search, server.versions, server.text, sought, most)
     with store.reachable():
         client = tracking.connect().MlflowClient()
-        return _by_search(partial(_search, client), partial(_versions, client), sought, most)
+        versions = partial(_versions, client)
+        return _by_search(partial(_search, client), versions, _text, sought, most)
 
 
 def _by_rows(tables: Rows, sought: Wanted) -> list[Sighting]:
@@ -179,31 +195,60 @@ def _locked(row: Row, sought: Wanted) -> Iterator[Content]:
 def _by_search(
     search: Callable[..., list[dict[str, Any]]],
     versions: Callable[[list[str]], list[tuple[str, str, int]]],
+    text: Callable[[str, str], str],
     sought: Wanted,
     most: int | None,
-) -> list[Sighting]:
-    """Ask for each text in each tag that some run has: MLflow's search knows no `or`."""
+) -> Sightings:
+    """Ask for each text in each tag that some run has: MLflow's search knows no `or`.
+
+    text  gives an artifact of a run: of those that saw more than their tags can name
+    """
     found: dict[str, Found] = {}
-    number = 0
+    number, is_cut = 0, False
     while search(f"tags.`{inventory.TAG}{number}` LIKE '%'", most=1):
         for needle in sought.needles:
             like = needle.replace("'", "_")
-            runs = search(f"tags.`{inventory.TAG}{number}` LIKE '%{like}%'", most=most)
-            found |= {run.run_id: run for run in map(served.found, runs)}
+            condition = f"tags.`{inventory.TAG}{number}` LIKE '%{like}%'"
+            runs = search(condition, most=None if most is None else most + 1)
+            is_cut |= most is not None and len(runs) > most
+            found |= {run.run_id: run for run in map(served.found, runs[:most])}
         number += 1
-    newest = sorted(found.values(), key=lambda run: run.recorded, reverse=True)[:most]
-    made = _grouped(versions([run.run_id for run in newest]))
+    beyond = search(f"tags.`{inventory.BEYOND}` LIKE '%'", most=most)
+    found |= {run.run_id: run for run in map(served.found, beyond)}
+    seen, unlooked = {}, 0
+    for run in found.values():
+        its, is_whole = _seen(run, text)
+        unlooked += not is_whole
+        if contents := _distinct(filter(sought.fits, its)):
+            seen[run.run_id] = contents
+    newest = sorted(
+        (run for run in found.values() if run.run_id in seen),
+        key=lambda run: run.recorded,
+        reverse=True,
+    )
+    made = _grouped(versions([run.run_id for run in newest[:most]]))
     sightings = [
-        Sighting(
-            run.run_id,
-            run.name,
-            run.recorded,
-            made.get(run.run_id, []),
-            _distinct(filter(sought.fits, inventory.joined(run.tags))),
-        )
-        for run in newest
+        Sighting(run.run_id, run.name, run.recorded, made.get(run.run_id, []), seen[run.run_id])
+        for run in newest[:most]
     ]
-    return [each for each in sightings if each.contents]
+    is_cut |= most is not None and (len(newest) > most or len(beyond) >= most)
+    return Sightings(sightings, is_cut, unlooked)
+
+
+def _seen(run: Found, text: Callable[[str, str], str]) -> tuple[list[Content], bool]:
+    """Give what a run saw, and whether that is all; its artifact tells what its tags do not."""
+    if inventory.BEYOND not in run.tags:
+        return inventory.joined(run.tags), True
+    try:
+        return inventory.parsed(text(run.run_id, inventory.ARTIFACT)), True
+    except (OSError, StageError):  # of requests, too
+        return inventory.joined(run.tags), False
+
+
+def _text(run_id: str, name: str) -> str:
+    with tempfile.TemporaryDirectory() as place:
+        tracking.fetch(run_id, [name], Path(place))
+        return (Path(place) / name).read_text("utf-8")
 
 
 def _search(client: Any, condition: str, *, most: int | None) -> list[dict[str, Any]]:

@@ -8,20 +8,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import free_ports, wait_for
 from left_behind import ASKED, MLFLOW_WARNS
 
+from flows import lineage_report
 from tasks import claim, comparison, content, lineage, sightings, store
-from tasks.sightings import Sighting, Wanted
+from tasks.sightings import Sighting, Sightings, Wanted
 
 pytestmark = MLFLOW_WARNS
 MODEL = ASKED["model_name"]
 
 
 def ask(what: str) -> list[Sighting]:
-    return sightings.find(sightings.wanted(what, Path()))
+    return sightings.find(sightings.wanted(what, Path())).found
 
 
 def change(statement: str, *values: str) -> None:
@@ -107,10 +109,53 @@ def test_tables_server_and_mlflow_tell_the_same(
     assert [claim.find(each, MODEL) for each in named] == claims
     assert claim.of_version(MODEL, 1) == claims[0]
     assert comparison.of(claims[0], claim.of_alias(MODEL, "staging")) == {}
-    assert sightings.find(Wanted("it", frozenset({its[:16]})), most=1) == seen
+    wanted = Wanted("it", frozenset({its[:16]}))
+    assert sightings.find(wanted, most=1) == Sightings(seen)
+    change("INSERT INTO tags (key, value, run_uuid) VALUES ('content.beyond', '1', ?)",
+           seen[0].run_id)  # fmt: skip
+    assert sightings.find(wanted).found == seen, "by the artifact"
     monkeypatch.setattr(sightings.served, "opened", fails)
     assert ask(its) == seen, "by MLflow's own client"
 
 
 def fails(_address: str):
     raise ConnectionError("as if it answered otherwise")
+
+
+def run(number: int, **tags: str) -> dict[str, Any]:
+    """A run as a server gives it."""
+    info = {"run_id": f"{number}", "run_name": f"run {number}", "start_time": number}
+    return {"info": info, "data": {"tags": [{"key": k, "value": v} for k, v in tags.items()]}}
+
+
+def searched(runs: list[dict[str, Any]], most: int | None, text: str = "") -> Sightings:
+    """Search runs of a server, of which one that saw more than its tags name has this artifact."""
+
+    def search(condition: str, *, most: int | None) -> list[dict[str, Any]]:
+        name = condition.split("`")[1]
+        return [each for each in runs if name in {tag["key"] for tag in each["data"]["tags"]}][
+            :most
+        ]
+
+    def read(_run_id: str, _name: str) -> str:
+        if not text:
+            raise FileNotFoundError
+        return text
+
+    sought = Wanted("it", frozenset({"a" * 16}))
+    return sightings._by_search(search, lambda _: [], read, sought, most)
+
+
+def test_of_a_server_it_is_told_what_was_not_looked_at():
+    line = f"{'a' * 16} data ingest 1.csv"
+    runs = [run(number, **{"content.0": line}) for number in (3, 2, 1)]
+    answer = searched(runs, 2)
+    assert ([each.run_id for each in answer.found], answer.is_cut) == (["3", "2"], True)
+    assert not searched(runs, 3).is_cut
+    assert not searched(runs, None).is_cut
+    assert lineage_report.beyond(answer, 2)[0].endswith("next: the same with --all")
+    beyond = [run(4, **{"content.0": "", "content.beyond": "1"})]
+    assert [each.run_id for each in searched(beyond, None, line).found] == ["4"]
+    lost = searched(beyond, None)
+    assert (lost.found, lost.unlooked) == ([], 1)
+    assert "contents.txt is gone" in lineage_report.beyond(lost, 2)[0]

@@ -47,21 +47,23 @@ NEWEST = 10
 
 def _uses(what: str, *, everything: bool, as_json: bool) -> int:
     from flows import lineage_report
-    from tasks import sightings, store
+    from tasks import sightings
 
     wanted = sightings.wanted(what, Path())
-    found = sightings.find(wanted, None if everything else NEWEST)
+    answer = sightings.find(wanted, None if everything else NEWEST)
     if as_json:
-        print(json.dumps([asdict(each) for each in found], indent=2))
-    elif found:
-        print("\n".join(lineage_report.sightings(wanted.title, found)))
-        if len(found) == NEWEST and not everything and store.database() is None:
-            print(f"these are the newest {NEWEST}; next: the same with --all")
+        told = {"runs": [asdict(each) for each in answer.found], "is_cut": answer.is_cut}
+        print(json.dumps({**told, "unlooked": answer.unlooked}, indent=2))
+        return 0 if answer.found else 1
+    if answer.found:
+        print("\n".join(lineage_report.sightings(wanted.title, answer.found)))
     else:
         is_there = Path(what).exists()
-        namesakes = sightings.find(sightings.by_name(what, Path()), NEWEST) if is_there else []
-        print("\n".join(lineage_report.unseen(wanted, namesakes)))
-    return 0 if found else 1
+        alike = sightings.find(sightings.by_name(what, Path()), NEWEST).found if is_there else []
+        print("\n".join(lineage_report.unseen(wanted, alike)))
+    for line in lineage_report.beyond(answer, NEWEST):
+        print(line)
+    return 0 if answer.found else 1
 
 
 def _compare(one: str, other: str, *, as_json: bool) -> int:
