@@ -39,10 +39,11 @@ lock: $(BIN)/uv ## settle the versions of pyproject.toml in the lock files (UPGR
 	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:services -c requirements.lock -o requirements-services.lock
 	$(UV) compile $(LOCKED) $(UPGRADE) --group pyproject.toml:dev -c requirements.lock -c requirements-services.lock -o requirements-dev.lock
 
-bench: .venv/dev ## measure learners, sweeps, the system, and what orchestration costs
+bench: .venv/dev ## measure learners, sweeps, proofs, the system, and what orchestration costs
 	python -m bench.learners
 	python -m bench.lineage
 	python -m bench.overhead
+	python -m bench.proof
 	python -m bench.sweeps
 	python -m bench.system
 

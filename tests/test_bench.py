@@ -13,7 +13,7 @@ from left_behind import TREES as SHALLOW
 from test_network import NETWORK
 from test_trees import TEST, TRAIN, VAL
 
-from bench import learners, loops, timing
+from bench import learners, loops, proof, timing
 from bench.gpu import __main__ as gpu
 from bench.gpu import network, synthetic
 from bench.gpu.measuring import Bench
@@ -162,3 +162,9 @@ def test_a_ratio_is_that_of_the_rounds() -> None:
     one = [timing.Seconds(wall, 1.0) for wall in (2.0, 30.0, 8.0)]
     other = [replace(each, wall=wall) for each, wall in zip(one, (1.0, 10.0, 2.0), strict=True)]
     assert timing.ratios(one, other) == " 3.000 (2.000..4.000)  processor  1.000"
+
+
+def test_a_proof_is_held_against_its_bound() -> None:
+    told = proof.told({proof.REPRO: [40.0, 50.0, 60.0], proof.PROVE: [69.0, 70.0, 71.0]})
+    assert told[-1] == "ratio 1.40; within the bound of 1.2 x and 10 s: 70.0 s"
+    assert "beyond" in proof.told({proof.REPRO: [50.0], proof.PROVE: [70.1]})[-1]

@@ -64,7 +64,9 @@ def test_bytes_lead_to_every_run_that_saw_them(trained: Path, environment) -> No
     assert "output data/lake" in ask(trained, environment, "--uses", "data/lake")
     recipe = ask(trained, environment, "--uses", "tasks/recipes/table.py")
     assert "source tasks/recipes/table.py" in recipe
-    (found,) = json.loads(ask(trained, environment, "--uses", MARCH, "--json"))
+    answer = json.loads(ask(trained, environment, "--uses", MARCH, "--json"))
+    assert (answer["is_cut"], answer["unlooked"]) == (False, 0)
+    (found,) = answer["runs"]
     assert found["versions"] == [[MODEL, 1]]
 
     with (trained / MARCH).open("ab") as lake:
