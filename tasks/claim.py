@@ -185,13 +185,16 @@ def version_meant(target: str) -> tuple[str, str] | None:
 
 @contextmanager
 def _reader() -> Iterator[Rows | Served]:
-    """Open what answers without MLflow; raises LookupError for a store that only it can ask."""
+    """Open what answers without MLflow.
+
+    Raises LookupError for a store that only it can ask, TemporaryError if a server does not answer.
+    """
     file, address = store.database(), store.uri()
     if file is not None:
         with rows.opened(file) as tables:
             yield tables
     elif address.startswith("http"):
-        with served.opened(address) as server:
+        with store.reachable(), served.opened(address) as server:
             yield server
     else:
         raise LookupError(address)

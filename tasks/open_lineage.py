@@ -233,7 +233,9 @@ def lines(found: Sequence[Any]) -> str:
 
 
 def is_wanted() -> bool:
-    """Tell whether a collector is configured."""
+    """Tell whether a collector is configured, and not switched off."""
+    if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
+        return False
     named = any(os.environ.get(name) for name in ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG"))
     by_name = any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
     return named or by_name or any(path.expanduser().is_file() for path in CONFIGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tasks import claim, files, lineage, tracking
+from tasks import claim, files, lineage, store, tracking
 from tasks.claim import Claim
 from tasks.errors import StageError
 
@@ -43,6 +43,11 @@ def read(revision: str) -> Claim:
     sha = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     texts = {name: _git("show", f"{sha.strip()}:./{name}") for name in COMMITTED}
     if not (sha and all(texts.values())):
+        if (meant := claim.version_meant(revision)) is not None:
+            raise StageError(
+                f"{revision}: must be a version of a registered model, or a revision of git "
+                f"(got neither: {store.shown()} has no model {meant[0]!r})\n{NEXT}"
+            )
         raise StageError(
             f"{revision}: must be MODEL@ALIAS, MODEL/VERSION, the name or id of a finished run, or "
             f"a revision of git with a dvc.lock (got none of these)\n{NEXT}"

@@ -135,7 +135,7 @@ def _find(sought: Wanted, most: int | None) -> Sightings:
             with rows.opened(file) as tables:
                 return Sightings(_by_rows(tables, sought))
         if address.startswith("http"):
-            with served.opened(address) as server:
+            with store.reachable(), served.opened(address) as server:
                 return _by_search(server.search, server.versions, server.text, sought, most)
     with store.reachable():
         client = tracking.connect().MlflowClient()

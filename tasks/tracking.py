@@ -356,12 +356,6 @@ def curves(run_id: str, names: Iterable[str]) -> dict[str, float]:
     return {f"{point.key} at step {point.step}": float(point.value) for point in points}
 
 
-def description(model_name: str, number: int) -> str:
-    """Give what a version is described by; empty if it is not."""
-    client = connect().MlflowClient()
-    return str(client.get_model_version(model_name, str(number)).description or "")
-
-
 def tag(run_id: str, tags: Mapping[str, str]) -> None:
     """Write tags of a run."""
     client = connect().MlflowClient()

@@ -5,18 +5,20 @@ import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from left_behind import ASKED, MLFLOW_WARNS
 
 from tasks import claim as claims
-from tasks import revision
+from tasks import revision, sightings
 from tasks.errors import ParamsError, StageError, TemporaryError
 from tasks.tracking import AbsentError
 
 pytestmark = MLFLOW_WARNS
 MODEL = ASKED["model_name"]
+WANTED = sightings.wanted("0123456789abcdef", Path())
 
 
 def test_a_run_that_is_called_like_the_id_of_another_does_not_stand_for_it(here: Path):
@@ -93,3 +95,21 @@ def test_what_is_meant_is_told_from_what_cannot_be_read(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TemporaryError):
         claims.found("main", MODEL)
+
+
+def test_a_server_that_does_not_answer_is_told_at_once(here: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for ask in (partial(claims.found, f"{MODEL}/1", MODEL), partial(sightings.find, WANTED)):
+        with pytest.raises(TemporaryError, match=r"http://127.0.0.1:9: must answer"):
+            ask()
+
+
+def test_a_model_that_is_not_registered_is_named(here: Path):
+    with pytest.raises(StageError, match=r"has no model 'nobody'"):
+        revision.of_git("nobody/1", **ASKED)
+
+
+def test_an_empty_target_is_not_one_of_all_versions():
+    done = subprocess.run(["python", "-m", "flows", "prove", ""], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"TARGET must name something" in done.stderr

@@ -101,6 +101,9 @@ def test_each_file_of_a_stored_model_that_differs_is_named(models: tuple[Path, P
     assert [said.split(":")[1].split()[0] for said in found] == [
         *("MLmodel", "artifacts/learner.json", "more.txt", "serving.py")
     ]
+    assert found[0].endswith(
+        ": flavors.python_function: is missing ({} is expected) (and 1 more value)"
+    )
     assert "4 instead of 3" in found[1]
     assert found[2:] == [
         "stored model: more.txt is in no rebuilt model",
@@ -113,7 +116,10 @@ def claim_of(**tags: str) -> SimpleNamespace:
     return SimpleNamespace(run_id="1", version=SimpleNamespace(number=1, tags=tags))
 
 
-PROVEN = {proof.REPRODUCED: proof.YES, proof.PROOF: Proof("the bytes", "the key").to_json()}
+PROVEN = {
+    proof.REPRODUCED: proof.YES,
+    proof.PROOF: Proof("the bytes", "the key", "a" * 40).to_json(),
+}
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_tables_server_and_mlflow_tell_the_same(
 
 
 def fails(_address: str):
-    raise ConnectionError("as if it answered otherwise")
+    raise LookupError("as if it answered otherwise")
 
 
 def run(number: int, **tags: str) -> dict[str, Any]:

@@ -95,10 +95,17 @@ def test_a_commit_that_nothing_leads_to_was_dropped(root: Path, tmp_path: Path):
     git(tmp_path, "clone", "--quiet", str(root), str(clone))  # brings what nothing leads to, too
     assert tree.is_dropped(second, root)
     assert tree.is_dropped(second, clone)
+    without = tmp_path / "without"
+    git(tmp_path, "clone", "--quiet", "--no-local", str(root), str(without))
+    assert tree.is_dropped(second, without), "the origin still gives it, by its hash alone"
     git(root, "update-ref", "refs/exps/12/3456/name", second)
     assert not tree.is_dropped(second, root)
     assert not tree.is_dropped(second, clone)
+    assert not tree.is_dropped(second, without)
     assert not tree.is_dropped("0" * 40, clone)
+    git(root, "update-ref", "-d", "refs/exps/12/3456/name")
+    newer = commit(root, "newer")
+    assert not tree.is_dropped(newer, without), "of a branch that has gone on since"
 
 
 def test_what_a_tree_has_otherwise_is_named():

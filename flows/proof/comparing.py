@@ -14,6 +14,7 @@ from flows.proof.objects import Objects
 from flows.proof.verdict import NOT_MADE, NOT_REBUILT, Row
 from tasks import content, differences, files, proof, tracking
 from tasks.claim import Claim
+from tasks.differences import documents
 from tasks.errors import StageError, TemporaryError
 
 COPIES = {
@@ -127,6 +128,8 @@ def unlike_code(model: Path, tree: Path) -> list[str]:
     places += [(packed[name], f"tasks/{name}") for name in packed if name == "serving.py"]
     return [
         f"stored model: {stored.relative_to(model)} is not {ours} of that commit"
+        if (tree / ours).is_file()
+        else f"stored model: {stored.relative_to(model)} is not in that commit"
         for stored, ours in places
         if not (tree / ours).is_file() or stored.read_bytes() != (tree / ours).read_bytes()
     ]
@@ -140,8 +143,10 @@ def unlike_model(stored: Path, rebuilt: Path) -> list[str]:
             found.append(f"stored model: {name} is missing")
         elif not (rebuilt / name).is_file():
             found.append(f"stored model: {name} is in no rebuilt model")
-        elif _meant(stored / name) != _meant(rebuilt / name):
+        elif (wanted := _meant(rebuilt / name)) != (got := _meant(stored / name)):
             where = differences.first(rebuilt / name, stored / name) or "other content"
+            if not isinstance(wanted, bytes) and not isinstance(got, bytes):
+                where = documents.compare(wanted, got)
             found.append(f"stored model: {name} differs: {where}")
     return found
 

@@ -201,8 +201,9 @@ def _of_commit(case: Case, seen: Seen) -> Seen:
     file = case.tree / environment.LOCK
     lock = content.digest(file, "sha256") if file.is_file() else environment.NONE
     if claim.environment.get("lock_sha256", lock) != lock:
-        why.append(f"environment.json: lock_sha256 must be {lock} as of commit {commit[:12]} "
-                   f"(got {claim.environment['lock_sha256']})")  # fmt: skip
+        got = claim.environment["lock_sha256"]
+        must = f"must be {lock} as of commit {commit[:12]}"
+        why.append(f"environment.json: lock_sha256 {must} (got {got})")
     others, lost = _of_others(case)
     return replace(
         seen,
@@ -273,8 +274,8 @@ def _python(case: Case) -> Path:
     claim, lock = case.claim, case.tree / environment.LOCK
     if claim.tags.get("device", "").startswith("cuda") and not devices.gpus():
         gpu = claim.environment.get("gpu", "a GPU")
-        raise UnprovableError("no GPU", [f"it was trained on {gpu}: prove it where there is one"],
-                              is_here=True)  # fmt: skip
+        why = f"it was trained on {gpu}: prove it where there is one"
+        raise UnprovableError("no GPU", [why], is_here=True)
     unlike = locked.unlike(lock.read_text(encoding="utf-8"), locked.installed())
     if not unlike:
         return HERE
@@ -316,8 +317,8 @@ def _other_sources(case: Case, made: Rebuilt) -> list[str]:
     )
     if not ("://" in source or Path(source).is_absolute()) or not file.is_file():
         return []
-    then, now = ({each["path"]: each for each in manifest["files"]}
-                 for manifest in (case.claim.manifest, files.read_json(file)))  # fmt: skip
+    both = case.claim.manifest, files.read_json(file)
+    then, now = ({each["path"]: each for each in manifest["files"]} for manifest in both)
     return [
         f"{source}/{name}: has come since, with events from before"
         if name not in then

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,8 @@ def unlike(claim: Claim, database: Path) -> list[str]:
     recorded = tracking.curves(claim.run_id, drawn)
     with tempfile.TemporaryDirectory() as place:
         texts = _texts(claim.run_id, Path(place))
-    anew = {name: _read(folder / name) for name in texts}
-    anew, texts = ({name: text and _plain(text, claim) for name, text in each.items()}
-                   for each in (anew, texts))  # fmt: skip
+    anew = {name: _plain(_read(folder / name), claim) for name in texts}
+    texts = {name: _plain(text, claim) for name, text in texts.items()}
     return [
         *_values("parameter", run.values, claim.values),
         *_values("metric", _lasting(run.scores), _lasting(claim.scores)),
@@ -68,7 +67,6 @@ def unlike(claim: Claim, database: Path) -> list[str]:
             *(inventory.parsed(each[inventory.ARTIFACT] or "") for each in (anew, texts)),
         ),
         *(fault for name in (CARD, PICTURE) for fault in _text(name, anew[name], texts[name])),
-        *_description(claim, anew[CARD]),
     ]
 
 
@@ -150,29 +148,9 @@ def _text(name: str, anew: str | None, recorded: str | None) -> Iterator[str]:
             return
 
 
-def _plain(text: str, claim: Claim) -> str:
+def _plain(text: str | None, claim: Claim) -> str | None:
     """Leave out what a text says of commit and machine, and how the run is called."""
+    if text is None:
+        return None
     named = rf"[A-Za-z0-9_-]+-{claim.lineage.short}\b"
     return re.sub(named, "RUN", COMMITTED.sub("", text))
-
-
-def _description(claim: Claim, card: str | None) -> Iterator[str]:
-    """See that a version is described by sections of the card, whole."""
-    if claim.version is None or claim.model_name is None or card is None:
-        return
-    with store.reachable():
-        text = _plain(tracking.description(claim.model_name, claim.version.number), claim)
-    known = set(_sections(card))
-    for each in _sections(text):
-        if each not in known and each != MORE:
-            first = each.strip().splitlines()[0] if each.strip() else "nothing"
-            yield f"version: description: must be sections of the card (got another {first!r})"
-
-
-MORE = "More: the artifact `model_card.md` of the run."
-
-
-def _sections(text: str) -> Iterable[str]:
-    """Give the sections of a card, and the note that there is more of it."""
-    for each in re.split(r"\n\n(?=## |More: the artifact)", text):
-        yield each.strip()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,12 @@ def git(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def is_dropped(commit: str, root: Path) -> bool:
-    """Tell whether a clone has a commit that nothing leads to, there or where it was cloned from.
+    """Tell whether nothing leads to a commit, in a clone or where that was cloned from.
 
-    False if that cannot be told: the commit came from elsewhere, or the origin does not answer.
+    False if that cannot be told: the commit is in neither, or the origin does not answer.
     """
     if git("cat-file", "-e", f"{commit}^{{commit}}", cwd=root).returncode:
-        return False
+        return _is_dropped_there(commit, _origin(root))
     known = git("for-each-ref", "--format=%(objectname)", cwd=root).stdout.split()
     tips = ["HEAD", *known]
     if _leads(tips, commit, root):
@@ -95,6 +96,19 @@ def is_dropped(commit: str, root: Path) -> bool:
     there = git("ls-remote", "--quiet", origin, cwd=root)
     tips = [line.split()[0] for line in there.stdout.splitlines()]
     return there.returncode == 0 and commit not in tips and not _leads(tips, commit, root)
+
+
+def _is_dropped_there(commit: str, origin: str) -> bool:
+    """Tell whether an origin still gives a commit that none of its branches and tags leads to."""
+    fetch = ("fetch", "--quiet", "--filter=tree:0", origin)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        git("init", "--quiet", "--bare", cwd=place)
+        for wanted in ("+refs/*:refs/there/*", commit):
+            if not origin or git(*fetch, wanted, cwd=place).returncode:
+                return False
+        words = ("for-each-ref", "--count=1", f"--contains={commit}")
+        return not git(*words, cwd=place).stdout.strip()
 
 
 def _leads(tips: Sequence[str], commit: str, root: Path) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import signal
 
 from flows.verbs.verb import Verb, reach_server
+from tasks.errors import ParamsError
 
 
 def prove(arguments: argparse.Namespace) -> int:
@@ -13,9 +14,11 @@ def prove(arguments: argparse.Namespace) -> int:
     from flows.proof.verdict import EXIT
     from flows.prove import prove as rebuild
 
+    if arguments.target is not None and not arguments.target.strip():
+        raise ParamsError("prove: TARGET must name something, or be left out (got nothing)")
     reach_server()
     state = rebuild(
-        arguments.target,
+        arguments.target or "",
         make_env=arguments.make_env,
         keep=arguments.keep,
         return_state=True,
@@ -30,7 +33,6 @@ def _prove_options(verb: argparse.ArgumentParser) -> None:
         "target",
         metavar="TARGET",
         nargs="?",
-        default="",
         help="MODEL@ALIAS, MODEL/VERSION, the name or id of a run, or a git revision; "
         "default: one of all versions, by chance",
     )
