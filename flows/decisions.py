@@ -14,7 +14,7 @@ from rich.padding import Padding
 from flows.report import markdown_table
 from tasks import ledger
 from tasks.ledger import Decision
-from tasks.registry import Registry
+from tasks.registry import CHAMPION, Registry
 
 COLUMNS = ("#", "when", "decision", "by", "why")
 
@@ -110,4 +110,11 @@ def _digits(value: object) -> str:
 def of(registry: Registry) -> tuple[list[Decision], list[str]]:
     """Read the ledger, and what is wrong with it."""
     tags = registry.tags
-    return ledger.read(tags), ledger.gaps(tags, registry.copies())
+    found, champion = ledger.read(tags), registry.alias(CHAMPION)
+    faults = ledger.gaps(tags, registry.copies())
+    if found and champion != found[-1].to:
+        faults.append(
+            f"the alias {CHAMPION} is on {_version(champion)}: it was moved past the ledger, or a "
+            "decision was cut off; the next decision records it"
+        )
+    return found, faults

@@ -142,11 +142,13 @@ def _decide(
 ) -> Decision:
     champion = models.champion()
     back = ledger.withdrawn(models.decisions(), challenger.number)
-    if champion is None:
-        verdict = Verdict(True, "the first version that has passed the gate", {})
-    elif back is not None:
+    if back is not None:
         why = f"version {challenger.number} was rolled back ({back.by}, {back.at}: {back.reason})"
         verdict = Verdict(False, f"{why}; only `promote` brings it back", {})
+    elif champion is None:
+        is_first = not ledger.champions(models.decisions())
+        which = "the first version that has" if is_first else "no version is champion, and it has"
+        verdict = Verdict(True, f"{which} passed the gate", {})
     else:
         verdict = _judged(values, champion, challenger)
     if verdict.promoted and values["register"].require_proof:

@@ -1,6 +1,7 @@
 """What a night remembers, and how it ends, where a proof is required."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from prefect.logging import disable_run_logger
 from flows import judging, prove
 from flows.proof.verdict import Outcome
 from flows.proof.verdict import Verdict as Proven
-from tasks import ledger
+from tasks import files, ledger
 from tasks.errors import StageError
 from tasks.judgement import Promote, Verdict
 from tasks.ledger import Decision
@@ -71,3 +72,29 @@ def test_people_are_told_of_a_challenger_that_differs(
     assert not verdict.promoted
     assert judging._ending(kept) == ending
     assert judging._ending(ledger.Decision("kept", "", "", 1, 2, 1, "")) == judging.KEPT
+
+
+def test_what_was_rolled_back_stays_so_where_nobody_is_champion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    files.write_json(tmp_path / "gate.json", {"checks": []})
+    monkeypatch.setattr(judging, "EVALUATED", tmp_path)
+    taken = {"by": "a person", "reason": "complaints", "evidence": {}, "at": "1998-07-01T00:00:00"}
+    line = [
+        Decision(kind="promoted", champion=None, subject=2, to=2, number=1, **taken),
+        Decision(kind="rolled back", champion=2, subject=1, to=1, number=2, **taken),
+    ]
+
+    class Headless(Registered):
+        def champion(self) -> None:
+            return None
+
+        def decisions(self) -> list[Decision]:
+            return line
+
+        def decide(self, kind: str, **told: Any) -> tuple[str, str]:
+            return kind, told["reason"]
+
+    found = judging._decide(Headless(), values(require_proof=False), "a night", version())
+    assert found[0] == "kept"
+    assert "only `promote` brings it back" in found[1]

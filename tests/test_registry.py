@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from left_behind import ASKED, MLFLOW_WARNS
 
+from flows import decisions
 from tasks import ledger, registry, tracking
 from tasks.errors import ParamsError, TemporaryError
 from tasks.registry import CHAMPION, PENDING, PREVIOUS, Registry
@@ -127,6 +128,15 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_not_moved_back(client: Any
     with registry.opened(MODEL) as models:
         assert len(models.decisions()) == 2
     assert aliases() == (3, 1)
+
+
+def test_who_reads_the_ledger_is_told_of_an_alias_that_was_moved_past_it(client: Any):
+    decide("promoted", 1)
+    with registry.looked_at(MODEL) as models:
+        assert decisions.of(models)[1] == []
+        client.set_registered_model_alias(MODEL, CHAMPION, "3")
+        (fault,) = decisions.of(models)[1]
+    assert fault.startswith("the alias champion is on version 3: it was moved past the ledger")
 
 
 def test_an_alias_that_was_deleted_by_hand_is_found(client: Any):
