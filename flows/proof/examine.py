@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -182,7 +181,7 @@ def _judged(case: Case, objects: Objects, seen: Seen) -> Verdict:
         replace(seen, why=tuple(why)),
         rows=tuple(rows),
         causes=tuple(differences.causes(case.claim.environment, here)) if why else (),
-        lock=hashlib.sha256((case.tree / environment.LOCK).read_bytes()).hexdigest(),
+        lock=content.digest(case.tree / environment.LOCK, "sha256"),
         seconds=seconds,
     )
 
@@ -311,10 +310,8 @@ def _other_sources(case: Case, made: Rebuilt) -> list[str]:
 
     A lake on this machine was copied file by file, so that it cannot be the reason.
     """
-    source, file = (
-        str(case.claim.manifest.get("source", "")),
-        made.tree / "data/ingest/manifest.json",
-    )
+    source = str(case.claim.manifest.get("source", ""))
+    file = made.tree / "data/ingest/manifest.json"
     if not ("://" in source or Path(source).is_absolute()) or not file.is_file():
         return []
     both = case.claim.manifest, files.read_json(file)
