@@ -30,8 +30,8 @@ from bench.overhead import copy, server, timed
 from flows import preflight
 
 TRIALS = 40
-FEW, MANY = 20, 120
-"""Trials of the two sweeps that tell what one costs."""
+FEW, MANY = 20, 320
+"""Trials of the two sweeps that tell what one costs: enough that their starts do not matter."""
 
 ALONE = "taskset -c 0 "
 SAME = ("sweep.sampler=random", "sweep.pruner=none")

@@ -7,19 +7,16 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.orm import Session
 
+from flows.sweep.rows import Storage
 from flows.sweep.section import URL, Sweep
 from tasks.errors import StageError
 from tasks.params import NAMED
@@ -31,52 +28,6 @@ PAUSES_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 PATIENCE_SECONDS = 60
 """How long SQLite waits for another process that writes."""
-
-
-class Storage(optuna.storages.RDBStorage):
-    """Optuna's, with less to do for each trial: its transactions are much of what a trial costs."""
-
-    def _set_trial_param_without_commit(
-        self,
-        session: Session,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-        *_: object,
-    ) -> None:
-        """Add a parameter of a new trial without two queries before it.
-
-        They ask whether the trial is running, and whether others had the same distribution: all of
-        a study have, whose name stands for its space. If Optuna names this otherwise, it is only
-        slower.
-        """
-        row = models.TrialParamModel(
-            trial_id=trial_id,
-            param_name=param_name,
-            param_value=param_value_internal,
-            distribution_json=distribution_to_json(distribution),
-        )
-        session.add(row)
-
-    def finish_trial(
-        self, trial_id: int, state: TrialState, value: float | None, attrs: Mapping[str, Any]
-    ) -> None:
-        """Write attributes of a trial and end it, in one transaction where Optuna takes several.
-
-        Raises UpdateFinishedTrialError if it has ended.
-        """
-        with self.scoped_session.begin():
-            session = self.scoped_session()
-            for key, text in attrs.items():
-                self._set_trial_attr_without_commit(
-                    session, models.TrialUserAttributeModel, trial_id, key, text
-                )
-            trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-            if value is not None:
-                self._set_trial_value_without_commit(session, trial, 0, value)
-            trial.state = state
-            trial.datetime_complete = datetime.now()  # noqa: DTZ005 - as Optuna does
 
 
 def finish(
