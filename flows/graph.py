@@ -27,6 +27,7 @@ from dvc.stage.run import prepare_kwargs
 
 from flows import process
 from flows.share import Remote, is_locked
+from flows.why import why
 from tasks import lineage
 from tasks.errors import ParamsError, StageError, VerbatimError
 
@@ -94,14 +95,15 @@ class Graph:
     ) -> Done:
         """Do for one stage what `dvc repro --single-item --pull` and `dvc push` do.
 
-        `emit` gets each line it prints. Raises CommandError if the command fails, RemoteError if
-        the default remote does, StageError if DVC refuses.
+        `emit` gets why the stage is not up to date, and each line it prints. Raises CommandError
+        if the command fails, RemoteError if the default remote does, StageError if DVC refuses.
         """
         with self._stage(step.name) as stage:
             shutil.rmtree(FAILED / step.name, ignore_errors=True)
             if not force and not stage.changed():
                 outcome = Outcome.UNCHANGED
             else:
+                emit("to be run, whatever is known" if force else f"out of date: {why(stage)}")
                 fetched = not force and self.remote.fetch(self._read(step.name))
                 restored = _reproduce(stage, emit, force=force)
                 found = Outcome.FETCHED if fetched else Outcome.RESTORED

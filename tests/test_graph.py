@@ -70,7 +70,7 @@ def repro(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_leaves_the_lock_that_dvc_leaves(project: Path):
     outcomes, lines = walk()
     assert outcomes == [Outcome.RAN, Outcome.RAN]
-    assert lines == ["drawn"]
+    assert lines == ["out of date: not in dvc.lock", "drawn", "out of date: not in dvc.lock"]
     ours = (project / "dvc.lock").read_text()
     (project / "dvc.lock").unlink()
     assert "Running stage 'draw'" in repro("--force").stdout
@@ -107,7 +107,9 @@ def test_restores_from_the_run_cache(project: Path):
     (project / "given.txt").write_text("other")
     walk()
     (project / "given.txt").write_text("abc")
-    assert walk() == ([Outcome.RESTORED, Outcome.RESTORED], [])
+    outcomes, lines = walk()
+    assert outcomes == [Outcome.RESTORED, Outcome.RESTORED]
+    assert "drawn" not in lines
     assert (project / "out/draw/text").read_text() == "abcabc"
 
 
@@ -119,7 +121,31 @@ def test_restores_deleted_outputs(project: Path):
 
 def test_runs_all_when_forced(project: Path):
     walk()
-    assert walk(force=True)[0] == [Outcome.RAN, Outcome.RAN]
+    forced = "to be run, whatever is known"
+    assert walk(force=True) == ([Outcome.RAN, Outcome.RAN], [forced, "drawn", forced])
+
+
+def test_says_first_why_a_stage_is_not_up_to_date(project: Path):
+    walk()
+    assert walk()[1] == []
+    (project / "params.yaml").write_text("size: 3\n")
+    (project / "given.txt").write_text("ab")
+    assert walk() == (
+        [Outcome.RAN, Outcome.RAN],
+        [
+            "out of date: given.txt modified, params.yaml:size modified, changed command",
+            "drawn",
+            "out of date: out/draw modified",
+        ],
+    )
+    shutil.rmtree(project / "out/count")
+    assert walk()[1] == ["out of date: out/count deleted"]
+    shutil.rmtree(project / "out")
+    shutil.rmtree(project / ".dvc/cache")
+    assert walk()[1][0] == "out of date: out/draw not in cache"
+    pipeline = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(pipeline.replace("cmd: python count", "cmd: python -s count"))
+    assert walk()[1] == ["out of date: changed command"]
 
 
 def test_a_changed_parameter_reruns_only_what_it_reaches(project: Path):
