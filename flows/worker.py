@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_API_URL, get_current_settings
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.base import BaseWorker
 
-from flows import placement
+from flows import launch, placement
 from tasks.errors import StageError
 
 UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -98,6 +98,7 @@ def work(pool_name: str, *, idle_timeout_minutes: float, limit: int | None = Non
             "next: `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
     kind = _kind(placement.pool(pool_name).type)
+    launch.use()
     asyncio.run(_work(kind, pool_name, idle_timeout_minutes, limit))
 
 
