@@ -36,6 +36,10 @@ FAILED = Path(".verbatim/failed")
 """Where what a failed stage wrote is kept when its last good outputs are put back."""
 
 
+FORCED = "forced: what is known of it does not count"
+"""What a stage says first that is run though it may be up to date."""
+
+
 class Outcome(StrEnum):
     """What was done for a stage: nothing, a restore from this cache, or the remote, or its command.
 
@@ -103,7 +107,7 @@ class Graph:
             if not force and not stage.changed():
                 outcome = Outcome.UNCHANGED
             else:
-                emit("to be run, whatever is known" if force else f"out of date: {why(stage)}")
+                emit(FORCED if force else f"out of date: {why(stage)}")
                 fetched = not force and self.remote.fetch(self._read(step.name))
                 restored = _reproduce(stage, emit, force=force)
                 found = Outcome.FETCHED if fetched else Outcome.RESTORED

@@ -1,6 +1,7 @@
 """What tests of work pools do on a real Prefect server: make pools, deployments and runs."""
 
 import json
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+PATIENCE_SECONDS = 180
 KINDS = ("process", "docker", "kubernetes")
 
 
@@ -32,14 +34,37 @@ def make_pool(client, kind):
     return client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=base))
 
 
-def deploy(client, pool, folder=Path(), **options):
-    """Deploy the flow `work` of `work.py` in a folder; give the deployment's id."""
-    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}
+def deploy(client, pool, folder=Path(), step=None, **options):
+    """Deploy the flow `work` of `work.py` in a folder, or where a step takes it; give the id."""
+    change = {"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}
     return client.create_deployment(
         flow_id=client.create_flow_from_name("work"),
         name=pool.name,
         work_pool_name=pool.name,
         entrypoint="work.py:work",
-        pull_steps=[step],
+        pull_steps=[step or change],
         **options,
     )
+
+
+def submit(server, pool, variables=None, **parameters):
+    """Have a run of `work` on a pool scheduled for now; give its id."""
+    with connected(server) as client:
+        deployment = client.read_deployment_by_name(f"work/{pool.name}")
+        return client.create_flow_run_from_deployment(
+            deployment.id, parameters=parameters, job_variables=variables
+        ).id
+
+
+def state(server, run):
+    """Give the state of a run."""
+    with connected(server) as client:
+        return client.read_flow_run(run).state
+
+
+def wait_until(true, what):
+    """Poll for what must come true."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)

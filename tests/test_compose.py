@@ -127,10 +127,10 @@ class TestService:
         words = shlex.split(command or "postgres")
         assert words[0] in {"python", "prefect", "mlflow", "weed", "postgres"}
         if words[0] == "python":
-            assert words[:4] in (
-                ["python", "-m", "flows", "prepare"],
-                ["python", "-m", "flows.system.worker", "--pool"],
-            )
+            is_worker = service.endswith("-worker")
+            program = ["flows.system.worker", "--pool", service.replace("worker", "pool")]
+            wanted = [*program, *words[5:]] if is_worker else ["flows", "prepare"]
+            assert words[1:] == ["-m", *wanted]
 
 
 def known_variables() -> set[str]:

@@ -4,16 +4,22 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from checkouts import ROOT
-from pool_server import connected, make_pool
+from pool_server import (
+    PATIENCE_SECONDS,
+    connected,
+    deploy,
+    make_pool,
+    state,
+    submit,
+    wait_until,
+)
 from prefect.states import Cancelling
 
-PATIENCE_SECONDS = 60
 WORK = """
 import json
 import os
@@ -70,33 +76,13 @@ def pool(prefect: dict[str, str], repository: Path, tmp_path: Path):
     with connected(prefect) as client:
         made = make_pool(client, "process")
         clone = {"repository": str(repository), "clone_directory_name": "checkout"}
-        client.create_deployment(
-            flow_id=client.create_flow_from_name("work"),
-            name=made.name,
-            work_pool_name=made.name,
-            entrypoint="work.py:work",
-            pull_steps=[{"prefect.deployments.steps.git_clone": clone}],
+        deploy(
+            client,
+            made,
+            step={"prefect.deployments.steps.git_clone": clone},
             job_variables={"env": {"SEEN": str(tmp_path), "GIVEN": "a value with spaces"}},
         )
         return made
-
-
-def submit(prefect, pool, **parameters):
-    with connected(prefect) as client:
-        deployment = client.read_deployment_by_name(f"work/{pool.name}")
-        return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
-
-
-def state(prefect, run):
-    with connected(prefect) as client:
-        return client.read_flow_run(run).state
-
-
-def wait_until(true, what):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -3,17 +3,23 @@
 import contextlib
 import signal
 import subprocess
-import time
 
 import pytest
 from checkouts import ROOT
-from pool_server import connected, deploy, make_pool
+from pool_server import (
+    PATIENCE_SECONDS,
+    connected,
+    deploy,
+    make_pool,
+    state,
+    submit,
+    wait_until,
+)
 from prefect.states import Completed
 from prefect.workers.base import BaseWorker
 
 from flows import placement, worker
 
-PATIENCE_SECONDS = 180
 FLOW = """
 import time
 from pathlib import Path
@@ -38,19 +44,6 @@ def pool(prefect, tmp_path):
         made = make_pool(client, "process")
         deploy(client, made, tmp_path)
         return made
-
-
-def submit(prefect, pool, seconds, **variables):
-    with connected(prefect) as client:
-        deployment = client.read_deployment_by_name(f"work/{pool.name}")
-        return client.create_flow_run_from_deployment(
-            deployment.id, parameters={"seconds": seconds}, job_variables=variables
-        ).id
-
-
-def state(prefect, run):
-    with connected(prefect) as client:
-        return client.read_flow_run(run).state
 
 
 @contextlib.contextmanager
@@ -78,13 +71,6 @@ def working(prefect, pool, minutes, *options):
     return started(prefect, *command, "--idle-timeout-minutes", str(minutes))
 
 
-def wait_until(true, what):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def test_it_stops_by_itself_when_no_run_comes(prefect, pool):
     with working(prefect, pool, 0.02) as process:
         said, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -93,7 +79,7 @@ def test_it_stops_by_itself_when_no_run_comes(prefect, pool):
 
 
 def test_it_does_not_stop_while_a_run_takes_longer_than_its_patience(prefect, pool, tmp_path):
-    run = submit(prefect, pool, 8)
+    run = submit(prefect, pool, seconds=8)
     with working(prefect, pool, 0.05, "--limit", "1") as process:
         said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, said
@@ -103,10 +89,10 @@ def test_it_does_not_stop_while_a_run_takes_longer_than_its_patience(prefect, po
 
 
 def test_it_takes_runs_one_after_the_other_and_stops_after_the_last(prefect, pool):
-    first = submit(prefect, pool, 0)
+    first = submit(prefect, pool, seconds=0)
     with working(prefect, pool, 0.2) as process:
         wait_until(lambda: state(prefect, first).is_final(), "the first run should end")
-        second = submit(prefect, pool, 0)
+        second = submit(prefect, pool, seconds=0)
         said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, said
     assert state(prefect, first).is_completed()
@@ -131,7 +117,7 @@ def online(prefect, pool):
 
 def test_a_run_of_a_process_pool_ends_at_its_time_limit(prefect, pool, tmp_path):
     variables = placement._process({"time_limit_seconds": 20})
-    run = submit(prefect, pool, 300, **variables)
+    run = submit(prefect, pool, variables, seconds=300)
     with working(prefect, pool, 0.05) as process:
         said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, said
@@ -183,7 +169,7 @@ def test_a_job_that_its_worker_does_not_wait_for_keeps_it_too(prefect):
     with connected(prefect) as client:
         pool = make_pool(client, "hands-off")
         deploy(client, pool)
-    run = submit(prefect, pool, 0)
+    run = submit(prefect, pool, seconds=0)
     with started(prefect, "tests/hands_off.py", pool.name, "0.02") as process:
         wait_until(lambda: state(prefect, run).is_running(), "the run should start")
         with pytest.raises(subprocess.TimeoutExpired):
